@@ -1,1 +1,4 @@
-fn main(){}
+//! The integration tests: the real program, as its users and their tools run it, against real servers on loopback.
+//! Folders mirror `src/`; `support` is what they stand on; `real/` holds servers and clients that nobody here wrote.
+
+mod support;

@@ -1,0 +1,290 @@
+//! The one policy: when a cached token will do, when another is fetched, by whom, and what happens if that fails.
+//!
+//! A hit reads one file. Everything that a fetch needs — secret, TLS, network — comes in as a [`Fetch`], which a hit
+//! never calls; so what a hit cannot touch is plain from the types.
+
+use std::time::Duration;
+
+use crate::cache::lock::Waited;
+use crate::cache::{Entry, Failure};
+use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+use crate::system::{Deadline, Moment, System};
+use crate::token::{Bearer, Grant, Held, Token};
+
+/// What a caller wants.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// Which token.
+    pub bearer: Bearer,
+    /// Time to be left: tried for, not insisted upon.
+    pub rather: Duration,
+    /// Time that must be left, or the call fails.
+    pub at_least: Option<Duration>,
+    /// A token that will not do, because somebody refused it.
+    pub not: Option<Not>,
+}
+
+/// Which token will not do.
+#[derive(Clone, Debug)]
+pub enum Not {
+    /// The one that is in the cache when the call starts, whatever it is.
+    Cached,
+    /// This one.
+    This(Token),
+}
+
+/// A fetch that failed.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub error: Error,
+    /// How long the server wants to be left alone.
+    pub retry_after: Duration,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused { error, retry_after: Duration::ZERO }
+    }
+}
+
+/// How a token is got when there is none.
+pub struct Fetch<'a> {
+    /// Where the client's proof comes from. Asked once, and once more if the server denies the client.
+    pub secret: &'a mut dyn FnMut(Deadline) -> Result<Secret>,
+    /// Sends the request, retries included.
+    pub request: &'a mut dyn FnMut(&Secret, Deadline) -> Result<Grant, Refused>,
+}
+
+/// How long one process may try to refresh while the others go on with the token that is still good.
+const REFRESH_BUDGET: Duration = Duration::from_secs(2);
+
+/// How long nobody tries again after a refresh that failed or a client that was denied.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// Obtains tokens of one identity.
+pub struct Broker<'a> {
+    /// Its place in the cache.
+    pub entry: Entry<'a>,
+    /// The world.
+    pub system: &'a System<'a>,
+    /// Bounds a whole fetch: waiting for others, secret, retries.
+    pub timeout: Duration,
+}
+
+impl Broker<'_> {
+    /// A token that does: from the cache if it can be, else fetched by one process for all.
+    ///
+    /// # Errors
+    /// Of the secret source, of the server, or [`Kind::TooShort`].
+    pub fn obtain(&self, want: &Want, fetch: &mut Fetch<'_>) -> Result<Held> {
+        let asked = (self.system.now)();
+        let cached = self.entry.read(want.bearer, self.system);
+        let want = want.settled(cached.as_ref());
+        let held = match cached {
+            Some(held) if want.accepts(&held) => {
+                let jitter = crate::cache::fingerprint((self.system.host)().as_bytes());
+                if !want.prefers_another(&held, jitter) {
+                    self.system.note(|| "cache: hit".to_owned());
+                    return Ok(held);
+                }
+                self.refresh(held, &want, jitter, fetch)
+            }
+            _ => self.replace(asked, &want, fetch)?,
+        };
+        want.check(held)
+    }
+
+    /// The token is good but getting old: one process fetches the next one, briefly, and the others do not notice.
+    fn refresh(&self, held: Held, want: &Settled, jitter: u64, fetch: &mut Fetch<'_>) -> Held {
+        let paused = || self.entry.failure(self.system).is_some_and(|failure| failure.is_recent());
+        if paused() {
+            self.system.note(|| "refresh: a moment ago it failed, so the cached token stays for now".to_owned());
+            return held;
+        }
+        let lock = self.entry.lock(self.system);
+        let Some(_guard) = lock.try_take() else {
+            self.system.note(|| "refresh: another process is at it".to_owned());
+            return held;
+        };
+        // Somebody may have been faster while we came here.
+        if let Some(newer) = self.entry.read(want.bearer, self.system)
+            && want.accepts(&newer)
+            && !want.prefers_another(&newer, jitter)
+        {
+            return newer;
+        }
+        if paused() {
+            return held;
+        }
+        match self.fetch(want, Deadline::after(REFRESH_BUDGET.min(self.timeout)), fetch) {
+            Ok(newer) => newer,
+            Err(error) => {
+                self.system.note(|| format!("refresh: {}; the cached token stays for now", error.what));
+                held
+            }
+        }
+    }
+
+    /// There is no token that will do: one process fetches it, the others wait and share its token or its failure.
+    fn replace(&self, asked: Moment, want: &Settled, fetch: &mut Fetch<'_>) -> Result<Held> {
+        let deadline = Deadline::after(self.timeout);
+        let lock;
+        let _guard = if self.entry.is_kept() {
+            lock = self.entry.lock(self.system);
+            // Three quarters: whatever holds the lock for so long, the rest must do for a fetch of our own.
+            match lock.wait(deadline.at_most(self.timeout * 3 / 4), || self.news(asked, want)) {
+                Waited::News(answer) => return answer,
+                Waited::Taken(guard) => {
+                    // Look again: we may have waited for just this.
+                    if let Some(answer) = self.news(asked, want) {
+                        return answer;
+                    }
+                    Some(guard)
+                }
+                Waited::Nothing => {
+                    self.system.note(|| "lock: held by another process for too long; going on without".to_owned());
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        if want.is_rejected {
+            // Compare and forget: whatever becomes of our request, nobody is handed this token again.
+            self.entry.forget(want.bearer, want.not.as_ref(), self.system);
+        }
+        self.fetch(want, deadline, fetch)
+    }
+
+    /// What others have found out since `asked`: a token that will do, or a failure that would be ours as well.
+    fn news(&self, asked: Moment, want: &Settled) -> Option<Result<Held>> {
+        if let Some(held) = self.entry.read(want.bearer, self.system).filter(|held| want.accepts(held)) {
+            self.system.note(|| "cache: another process has fetched a token".to_owned());
+            return Some(Ok(held));
+        }
+        let failure = self.entry.failure(self.system)?;
+        // Failures of a secret source are not shared, since another process may have another environment; refusals
+        // are shared with those who come with the same secret, which has yet to be read.
+        let shared = failure.error.kind == Kind::Unreachable
+            && (failure.at.unix_ms >= asked.unix_ms || failure.age < failure.retry_after);
+        shared.then_some(Err(failure.error))
+    }
+
+    /// Reads the secret, asks the server, keeps what comes of it.
+    fn fetch(&self, want: &Settled, deadline: Deadline, fetch: &mut Fetch<'_>) -> Result<Held> {
+        let mut secret = (fetch.secret)(deadline).inspect_err(|error| self.fail(error, None, Duration::ZERO))?;
+        if let Some(refusal) = self.remembered_refusal(&secret) {
+            return Err(refusal);
+        }
+        let mut answer = (fetch.request)(&secret, deadline);
+        if matches!(&answer, Err(refused) if refused.error.kind == Kind::Denied)
+            && let Ok(again) = (fetch.secret)(deadline)
+            && again != secret
+        {
+            // A secret that was rotated between our reading it and the server's.
+            self.system.note(|| "secret: it has changed meanwhile; trying the new one".to_owned());
+            secret = again;
+            answer = (fetch.request)(&secret, deadline);
+        }
+        let grant = answer.map_err(|refused| {
+            self.fail(&refused.error, Some(&secret), refused.retry_after);
+            refused.error
+        })?;
+        self.entry.store(&grant, self.system);
+        want.pick(&grant, (self.system.now)())
+    }
+
+    /// The refusal that this very secret met within the last half minute. A client that retries five times in a row,
+    /// as kubectl does, then causes one request; a changed secret is tried at once.
+    fn remembered_refusal(&self, secret: &Secret) -> Option<Error> {
+        let failure = self.entry.failure(self.system)?;
+        let same = failure.error.kind == Kind::Denied && failure.is_recent() && failure.was_with(secret);
+        same.then(|| {
+            self.system.note(|| "refusal: remembered, the server was not asked".to_owned());
+            failure.error
+        })
+    }
+
+    fn fail(&self, error: &Error, secret: Option<&Secret>, retry_after: Duration) {
+        self.entry.fail(error, secret, retry_after, self.system);
+    }
+}
+
+impl Failure {
+    /// Whether it is too early to try again unasked.
+    fn is_recent(&self) -> bool {
+        self.age < PAUSE.max(self.retry_after)
+    }
+}
+
+/// A [`Want`] whose unwanted token is known.
+struct Settled {
+    bearer: Bearer,
+    rather: Duration,
+    at_least: Option<Duration>,
+    not: Option<Token>,
+    is_rejected: bool,
+}
+
+impl Want {
+    fn settled(&self, cached: Option<&Held>) -> Settled {
+        let not = match &self.not {
+            Some(Not::Cached) => cached.map(|held| held.token.clone()),
+            Some(Not::This(token)) => Some(token.clone()),
+            None => None,
+        };
+        let is_rejected = matches!(self.not, Some(Not::This(_)));
+        Settled { bearer: self.bearer, rather: self.rather, at_least: self.at_least, not, is_rejected }
+    }
+}
+
+impl Settled {
+    /// Whether this token may be the answer.
+    fn accepts(&self, held: &Held) -> bool {
+        held.life.is_some_and(|life| life.usable() && self.at_least.is_none_or(|least| life.left() >= least))
+            && self.not.as_ref() != Some(&held.token)
+    }
+
+    /// Whether another token would be better, though this one may be the answer.
+    fn prefers_another(&self, held: &Held, jitter: u64) -> bool {
+        held.life.is_some_and(|life| life.refresh_due(jitter) || !life.covers(self.rather))
+    }
+
+    /// The wanted token of a grant.
+    fn pick(&self, grant: &Grant, now: Moment) -> Result<Held> {
+        let issued = grant.issued(self.bearer).ok_or_else(|| {
+            Error::unreachable(
+                "the server's answer has no id_token",
+                "add openid to the scope if the endpoint gives ID tokens, or set bearer to access_token",
+            )
+        })?;
+        // The request itself took some of the token's time.
+        let age = now.since(grant.obtained, || true).unwrap_or_default();
+        let life = issued.lifetime.map(|lifetime| crate::token::Life { lifetime, age });
+        Ok(Held { token: issued.token.clone(), life, now })
+    }
+
+    /// Refuses a token that does not live as long as it must.
+    fn check(&self, held: Held) -> Result<Held> {
+        let Some(least) = self.at_least else { return Ok(held) };
+        match held.life {
+            Some(life) if life.left() >= least => Ok(held),
+            Some(life) => Err(Error::new(
+                Kind::TooShort,
+                format!(
+                    "the server's tokens live for {} s, which is less than the {} s asked for",
+                    life.lifetime.as_secs(),
+                    least.as_secs()
+                ),
+                "ask for less with --min-validity, or have the token lifetime raised on the server",
+            )),
+            None => Err(Error::new(
+                Kind::TooShort,
+                "the server does not say how long its token lives",
+                "leave out --min-validity",
+            )),
+        }
+    }
+}

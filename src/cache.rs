@@ -1,0 +1,422 @@
+//! Tokens on disk: one file for each identity, and beside it the last failure of that identity.
+//!
+//! Nothing here returns an error. What cannot be read is a miss and what cannot be written is forgotten; both cost a
+//! request and never an answer. Files are replaced by rename and carry length and checksum, so a reader without a lock
+//! sees a whole record or none, and nothing has to be repaired after a crash. There is no fsync: a record lost with
+//! the power costs one request, the sync would cost milliseconds each time.
+//!
+//! A file is `runai-credential 1 LENGTH CHECKSUM`, a newline, and LENGTH bytes of JSON.
+
+pub mod lock;
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::files::{self, Links};
+use crate::secret::Secret;
+use crate::system::{Moment, System};
+use crate::token::{Bearer, Grant, Held, Issued, Life, MAX_TOKEN, Token};
+
+/// Everything that decides which token an endpoint gives. Two calls that differ in any of it never share a file; the
+/// file spells it out and it is compared in full on reading, so its name may be a mere hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity<'a> {
+    /// The token endpoint's URL.
+    #[serde(borrow)]
+    pub endpoint: Cow<'a, str>,
+    /// The shape of the request.
+    #[serde(borrow)]
+    pub api: Cow<'a, str>,
+    /// The client's id.
+    #[serde(borrow)]
+    pub client_id: Cow<'a, str>,
+    /// How the client proves itself: `post`, `basic`, or the path of its assertion.
+    #[serde(borrow)]
+    pub auth: Cow<'a, str>,
+    /// As sent.
+    #[serde(borrow)]
+    pub scope: Option<Cow<'a, str>>,
+    /// As sent.
+    #[serde(borrow)]
+    pub audience: Option<Cow<'a, str>>,
+    /// As sent.
+    #[serde(borrow)]
+    pub resource: Option<Cow<'a, str>>,
+}
+
+/// A token record. Field names are the format.
+#[derive(Serialize, Deserialize)]
+struct Record<'a> {
+    #[serde(borrow)]
+    identity: Identity<'a>,
+    obtained: Moment,
+    #[serde(borrow)]
+    boot_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    access_token: Option<Stored<'a>>,
+    #[serde(borrow)]
+    id_token: Option<Stored<'a>>,
+}
+
+/// One token of a record.
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+    lifetime_ms: u64,
+}
+
+/// A failure record.
+#[derive(Serialize, Deserialize)]
+struct FailureRecord<'a> {
+    #[serde(borrow)]
+    identity: Identity<'a>,
+    at: Moment,
+    #[serde(borrow)]
+    boot_id: Option<Cow<'a, str>>,
+    error: Error,
+    /// Until when the server asked to be left alone (Retry-After), counted from `at`.
+    retry_after_ms: u64,
+    /// Binds the refusal of a secret to that secret: a salt and [`tag`] of the secret under it.
+    secret: Option<(u64, u32)>,
+}
+
+/// A failure that somebody met with this identity.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: Error,
+    /// When.
+    pub at: Moment,
+    /// How long ago.
+    pub age: Duration,
+    /// How long after `at` the server asked not to be called again.
+    pub retry_after: Duration,
+    secret: Option<(u64, u32)>,
+}
+
+impl Failure {
+    /// Whether it was met with this very secret.
+    pub fn was_with(&self, secret: &Secret) -> bool {
+        self.secret.is_some_and(|(salt, seen)| tag(salt, secret) == seen)
+    }
+}
+
+/// A fingerprint of the secret that tells whether it has changed and nothing else: HMAC-SHA-256 under a salt, cut to 32
+/// bits. So short, it cannot confirm a guess (one in four thousand million fits by chance), and a coincidence costs a
+/// changed secret half a minute.
+fn tag(salt: u64, secret: &Secret) -> u32 {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &salt.to_be_bytes());
+    let mac = ring::hmac::sign(&key, secret.expose().as_bytes());
+    mac.as_ref().iter().take(4).fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+}
+
+/// The place of one identity in the cache.
+pub struct Entry<'a> {
+    /// The folder of records, absolute; `None` where nothing is to be kept on disk.
+    dir: Option<PathBuf>,
+    identity: Identity<'a>,
+    name: String,
+}
+
+/// Largest record: two tokens and what describes them.
+const MAX_RECORD: u64 = 2 * MAX_TOKEN as u64 + 16 * 1024;
+
+impl<'a> Entry<'a> {
+    /// The entry of `identity` below `dir`. Touches nothing.
+    ///
+    /// The records stand in a folder of their own inside `dir`, so that `dir` may also be something that others made,
+    /// such as the mount of a Kubernetes `emptyDir`, which is open to everybody.
+    pub fn new(dir: Option<PathBuf>, identity: Identity<'a>) -> Self {
+        let spelled = serde_json::to_vec(&identity).unwrap_or_default();
+        Entry { dir: dir.map(|dir| dir.join("tokens")), name: format!("{:016x}", fingerprint(&spelled)), identity }
+    }
+
+    /// The cached token of the wanted kind and its age, whether it is still good or not.
+    pub fn read(&self, bearer: Bearer, system: &System<'_>) -> Option<Held> {
+        let bytes = read_private(&self.path("json")?)?;
+        let record: Record<'_> = serde_json::from_slice(payload(&bytes)?).ok()?;
+        if record.identity != self.identity {
+            return None;
+        }
+        let stored = match bearer {
+            Bearer::AccessToken => record.access_token,
+            Bearer::IdToken => record.id_token,
+        }?;
+        let now = (system.now)();
+        let age = now.since(record.obtained, || same_boot(record.boot_id.as_deref(), system))?;
+        Some(Held {
+            token: Token::new(&stored.token).ok()?,
+            life: Some(Life { lifetime: Duration::from_millis(stored.lifetime_ms), age }),
+            now,
+        })
+    }
+
+    /// Keeps what has a known lifetime, and forgets the last failure.
+    pub fn store(&self, grant: &Grant, system: &System<'_>) {
+        let record = Record {
+            identity: self.identity.clone(),
+            obtained: grant.obtained,
+            boot_id: (system.boot_id)().map(Cow::Owned),
+            access_token: stored(&grant.access),
+            id_token: grant.id.as_ref().and_then(stored),
+        };
+        if record.access_token.is_some() || record.id_token.is_some() {
+            self.write("json", &record, system);
+        }
+        if let Some(path) = self.path("failed") {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Removes the record if it holds this token; one that was stored since stays. The caller has the lock.
+    pub fn forget(&self, bearer: Bearer, token: Option<&Token>, system: &System<'_>) {
+        let cached = self.read(bearer, system);
+        if let (Some(cached), Some(path)) = (cached, self.path("json"))
+            && Some(&cached.token) == token
+        {
+            system.note(|| "cache: dropping the refused token".to_owned());
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// The last failure, however old.
+    pub fn failure(&self, system: &System<'_>) -> Option<Failure> {
+        let bytes = read_private(&self.path("failed")?)?;
+        let record: FailureRecord<'_> = serde_json::from_slice(payload(&bytes)?).ok()?;
+        if record.identity != self.identity {
+            return None;
+        }
+        let age = (system.now)().since(record.at, || same_boot(record.boot_id.as_deref(), system))?;
+        Some(Failure {
+            error: record.error,
+            at: record.at,
+            age,
+            retry_after: Duration::from_millis(record.retry_after_ms),
+            secret: record.secret,
+        })
+    }
+
+    /// Lets the other processes know that fetching failed, with which secret, and how long the server wants peace.
+    pub fn fail(&self, error: &Error, secret: Option<&Secret>, retry_after: Duration, system: &System<'_>) {
+        let at = (system.now)();
+        let salted = secret.map(|secret| {
+            let salt = fingerprint(format!("{at:?} {}", std::process::id()).as_bytes());
+            (salt, tag(salt, secret))
+        });
+        let record = FailureRecord {
+            identity: self.identity.clone(),
+            at,
+            boot_id: (system.boot_id)().map(Cow::Owned),
+            error: error.clone(),
+            retry_after_ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
+            secret: salted,
+        };
+        self.write("failed", &record, system);
+    }
+
+    /// The lock of this entry. Its name depends on the folder too: processes that do not share a cache have nothing to
+    /// wait for.
+    pub fn lock(&self, system: &System<'_>) -> lock::Lock {
+        let dir = self.dir.as_deref().unwrap_or(Path::new("")).as_os_str().as_encoded_bytes();
+        lock::Lock::open(&format!("{}-{:016x}", self.name, fingerprint(dir)), system)
+    }
+
+    /// Whether anything is kept at all.
+    pub fn is_kept(&self) -> bool {
+        self.dir.is_some()
+    }
+
+    fn path(&self, extension: &str) -> Option<PathBuf> {
+        Some(self.dir.as_ref()?.join(format!("{}.{extension}", self.name)))
+    }
+
+    /// Writes a record by rename. A failure is worth a note and no more.
+    fn write(&self, extension: &str, record: &impl Serialize, system: &System<'_>) {
+        let (Some(dir), Ok(json)) = (&self.dir, serde_json::to_vec(record)) else { return };
+        let name = format!("{}.{extension}", self.name);
+        let mut bytes = format!("{MAGIC} {VERSION} {} {:016x}\n", json.len(), fingerprint(&json)).into_bytes();
+        bytes.extend_from_slice(&json);
+        match replace(dir, &name, &bytes) {
+            Ok(()) => system.note(|| format!("cache: wrote {}", dir.join(&name).display())),
+            Err(error) => system.note(|| format!("cache: {} cannot be written: {error}", dir.join(&name).display())),
+        }
+    }
+}
+
+/// A token as it is kept; `None` if nobody knows how long it lives.
+fn stored(issued: &Issued) -> Option<Stored<'_>> {
+    let lifetime = issued.lifetime?;
+    Some(Stored {
+        token: Cow::Borrowed(issued.token.expose()),
+        lifetime_ms: u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// Whether a record was written under the kernel that runs now.
+fn same_boot(recorded: Option<&str>, system: &System<'_>) -> bool {
+    recorded.is_some() && recorded == (system.boot_id)().as_deref()
+}
+
+const MAGIC: &str = "runai-credential";
+const VERSION: &str = "1";
+
+/// The JSON of a record whose header, length and checksum hold.
+fn payload(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.iter().take(80).position(|byte| *byte == b'\n')?;
+    let (header, json) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
+    let mut words = header.split(' ');
+    let whole = words.next()? == MAGIC
+        && words.next()? == VERSION
+        && words.next()?.parse() == Ok(json.len())
+        && u64::from_str_radix(words.next()?, 16) == Ok(fingerprint(json))
+        && words.next().is_none();
+    whole.then_some(json)
+}
+
+/// Reads a record that only this user could have written: a regular file of ours without other names, closed to
+/// everybody else. That is enough without a look at the folder: whoever could rename files in it could only swap
+/// records of ours, and each of them says what it is for.
+fn read_private(path: &Path) -> Option<Vec<u8>> {
+    let judge = |meta: &std::fs::Metadata| {
+        let ours = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 == 0 && meta.nlink() == 1;
+        if ours { Ok(()) } else { Err("it is open to others") }
+    };
+    files::read(path, Links::Refused, MAX_RECORD, judge).ok()
+}
+
+/// Replaces `name` in `dir` by a file with `bytes`, atomically. The folder is made if it is missing, and used only if it
+/// is private; one that is not is left as it is, because somebody may have a reason for it.
+fn replace(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let dir = private_dir(dir)?;
+    // The name is not a secret: O_EXCL takes care of whoever guesses it. The sweep knows it by its end.
+    let temporary = format!("{name}.{}.new", std::process::id());
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(&dir, &temporary, flags, Mode::RUSR | Mode::WUSR);
+    let file = open().or_else(|error| match error {
+        // Left by a process that was killed and had the number that we have now.
+        rustix::io::Errno::EXIST => {
+            rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty())?;
+            open()
+        }
+        _ => Err(error),
+    })?;
+    let written = File::from(file)
+        .write_all(bytes)
+        .and_then(|()| rustix::fs::renameat(&dir, &temporary, &dir, name).map_err(Into::into));
+    if written.is_err() {
+        let _ = rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty());
+    }
+    written
+}
+
+/// Opens a folder that belongs to us and is closed to others, after making it where there is none.
+fn private_dir(path: &Path) -> std::io::Result<File> {
+    make_dir(path)?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    let dir = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let meta = dir.metadata()?;
+    if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+        let why = "the folder does not belong to this user alone (mode 0700 is needed)";
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(dir)
+}
+
+/// Makes a folder and those above it that are missing, unless that would be inside another user's folder: root with
+/// somebody's `HOME` would leave them a folder there that they cannot use.
+fn make_dir(path: &Path) -> std::io::Result<()> {
+    let Some(existing) = path.ancestors().find_map(|above| Some((above, above.metadata().ok()?))) else {
+        return Ok(());
+    };
+    if existing.0 == path {
+        return Ok(());
+    }
+    let owner = existing.1.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        let why = format!("{} belongs to another user", existing.0.display());
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// 64 bits that tell files and contents apart: eight bytes at a time, rotate, exclusive or, multiply by an odd number.
+/// Each step can be undone, so two inputs that differ in one place never meet. It is for file names and for torn
+/// files; against forgery there are the owner and the mode of the file.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = ODD ^ bytes.len() as u64;
+    let mut step = |word: [u8; 8]| hash = (hash.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(ODD);
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().for_each(|word| step(*word));
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    step(last);
+    hash = (hash ^ hash >> 32).wrapping_mul(ODD);
+    hash ^ hash >> 29
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(json: &[u8]) -> Vec<u8> {
+        let mut bytes = format!("{MAGIC} {VERSION} {} {:016x}\n", json.len(), fingerprint(json)).into_bytes();
+        bytes.extend_from_slice(json);
+        bytes
+    }
+
+    #[test]
+    fn a_whole_record_is_read_and_a_torn_one_is_not() {
+        let whole = record(br#"{"some":"json"}"#);
+        assert_eq!(payload(&whole), Some(&br#"{"some":"json"}"#[..]));
+        for cut in 0..whole.len() {
+            assert_eq!(payload(&whole[..cut]), None, "cut at {cut}");
+        }
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << bit;
+                // The case of a hexadecimal digit carries nothing.
+                let same = flipped.eq_ignore_ascii_case(&whole) && at < whole.len() - 15;
+                assert!(same || payload(&flipped).is_none(), "bit {bit} of byte {at}");
+            }
+        }
+        let mut longer = whole.clone();
+        longer.push(b' ');
+        assert_eq!(payload(&longer), None);
+    }
+
+    #[test]
+    fn the_tag_of_a_secret_depends_on_secret_and_salt() {
+        let secret = |text: &str| Secret::new(text.as_bytes(), 64).unwrap();
+        assert_eq!(tag(1, &secret("a")), tag(1, &secret("a")));
+        assert_ne!(tag(1, &secret("a")), tag(1, &secret("b")));
+        assert_ne!(tag(1, &secret("a")), tag(2, &secret("a")));
+    }
+
+    proptest! {
+        #[test]
+        fn one_changed_byte_changes_the_fingerprint(mut bytes in proptest::collection::vec(any::<u8>(), 1..200), at: usize, by in 1u8..) {
+            let before = fingerprint(&bytes);
+            let at = at % bytes.len();
+            bytes[at] = bytes[at].wrapping_add(by);
+            prop_assert_ne!(before, fingerprint(&bytes));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = payload(&bytes);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The lock that makes N processes send one request.
+//!
+//! It only saves work. It is an advisory `flock` on a file of its own in a folder on this machine, so it dies with
+//! its process; the file stays, because unlinking it would let two processes lock two files of one name. Where there is
+//! no local folder — the lock calls of network file systems may hang for ever or exclude nobody — there is no lock.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::private_dir;
+use crate::system::{Deadline, System};
+
+/// The lock of one identity, not yet taken.
+pub struct Lock(Option<File>);
+
+/// The lock, taken; given back when dropped, or when the process ends in whatever way.
+#[must_use = "the lock is given back when this is dropped"]
+pub struct Guard<'a>(Option<&'a File>);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Some(file) = self.0 {
+            // If this fails, closing the file will do it.
+            let _ = file.unlock();
+        }
+    }
+}
+
+impl Lock {
+    /// Opens the lock called `name` in the first usable place.
+    pub fn open(name: &str, system: &System<'_>) -> Lock {
+        let file = places(system).into_iter().find_map(|place| match open(&place, name) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                system.note(|| format!("lock: not in {}: {error}", place.display()));
+                None
+            }
+        });
+        Lock(file)
+    }
+
+    /// Takes the lock if it is free. Without a place for locks everybody has it: there is nothing to wait for.
+    pub fn try_take(&self) -> Option<Guard<'_>> {
+        let Some(file) = &self.0 else { return Some(Guard(None)) };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            // A file system that cannot lock excludes nobody.
+            Ok(()) | Err(TryLockError::Error(_)) => Some(Guard(Some(file))),
+        }
+    }
+
+    /// Waits for the lock until `patience` ends, or until `news` has an answer that makes it needless.
+    pub fn wait<T>(&self, patience: Deadline, mut news: impl FnMut() -> Option<T>) -> Waited<'_, T> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(guard) = self.try_take() {
+                return Waited::Taken(guard);
+            }
+            if let Some(answer) = news() {
+                return Waited::News(answer);
+            }
+            if patience.passed() {
+                return Waited::Nothing;
+            }
+            std::thread::sleep(pause.min(patience.left()));
+            // Up to 25 ms, at a pace that differs from process to process so that they do not all wake at once.
+            let most = 15 + u64::from(std::process::id() % 11);
+            pause = (pause * 3 / 2).min(Duration::from_millis(most));
+        }
+    }
+}
+
+/// How waiting for a lock ended.
+pub enum Waited<'a, T> {
+    /// The lock is ours.
+    Taken(Guard<'a>),
+    /// It is not needed any more.
+    News(T),
+    /// Whoever has it had it for longer than we can wait.
+    Nothing,
+}
+
+/// Folders for locks, best first: the user's run-time folder, which is local by definition, then one of our own below
+/// the system's temporary folder.
+fn places(system: &System<'_>) -> Vec<PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    let run = system.dir("XDG_RUNTIME_DIR").map(|dir| dir.join("runai-credential"));
+    let temporary = system.dir("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
+    let mut places: Vec<PathBuf> = run.into_iter().collect();
+    places.push(temporary.join(format!("runai-credential-{uid}")));
+    places
+}
+
+fn open(place: &Path, name: &str) -> std::io::Result<File> {
+    let dir = private_dir(place)?;
+    if !is_local(&dir) {
+        return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "it is on a network file system"));
+    }
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::openat(&dir, format!("{name}.lock"), flags, Mode::RUSR | Mode::WUSR)?);
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "the lock file is not ours"));
+    }
+    Ok(file)
+}
+
+/// Whether a folder is on a file system of this machine, as far as `statfs` tells.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_local(dir: &File) -> bool {
+    /// `f_type` of file systems whose locks go over a network or through a user-space daemon (`statfs(2)`, linux/magic.h).
+    const REMOTE: [u32; 13] = [
+        0x6969,      // NFS
+        0x517b,      // SMB
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB 2 and later
+        0x0bd0_0bd0, // Lustre
+        0x4750_4653, // GPFS
+        0x1983_0326, // BeeGFS
+        0x00c3_6400, // Ceph
+        0x5346_414f, // AFS
+        0x6b41_4653, // AFS of the kernel
+        0x7375_7245, // Coda
+        0x6573_5546, // FUSE
+        0x0102_1997, // 9P
+    ];
+    // The type is a signed or an unsigned word by architecture; the magic numbers are its lower 32 bits.
+    rustix::fs::fstatfs(dir).is_ok_and(|stat| !REMOTE.contains(&(stat.f_type as u32)))
+}
+
+/// Elsewhere the number means something else on each system; `XDG_RUNTIME_DIR` and `/tmp` are local there.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_local(_: &File) -> bool {
+    true
+}

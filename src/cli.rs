@@ -1,0 +1,324 @@
+//! The command line: arguments in, what is asked out. No I/O.
+//!
+//! There is one grammar. Of the subcommands only the one that was named is built, because building all of them takes
+//! longer than the whole rest of a call that finds its token in the cache; help and errors see them all.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::commands::token::Format;
+use crate::error::{Error, Kind};
+use crate::profile;
+use crate::token::Bearer;
+
+/// What somebody asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// `--profile`.
+    pub profile: Option<String>,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--bearer`.
+    pub bearer: Option<Bearer>,
+    /// `--verbose`.
+    pub verbose: bool,
+    /// The subcommand.
+    pub job: Job,
+}
+
+/// A subcommand with its options.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Job {
+    /// `kubectl`.
+    Kubectl,
+    /// `token`.
+    Token {
+        /// `--format`.
+        format: Format,
+        /// No `-n`.
+        newline: bool,
+        /// `--refresh` or `--rejected-stdin`.
+        unwanted: Option<Unwanted>,
+        /// `--min-validity`.
+        min_validity: Option<Duration>,
+    },
+}
+
+/// Which token will not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwanted {
+    /// The one in the cache.
+    Cached,
+    /// The one on standard input.
+    OnStdin,
+}
+
+/// Why there is nothing to do.
+#[derive(Debug)]
+pub enum Stop {
+    /// Help or version was asked for: print this and succeed.
+    Print(String),
+    /// The arguments make no sense.
+    Wrong(Error),
+}
+
+/// Understands the arguments, the first of which is the name of the program.
+///
+/// # Errors
+/// [`Stop`].
+pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
+    let name = named_subcommand(args);
+    let matches = grammar(name).try_get_matches_from(args).map_err(stop)?;
+    let text = |matches: &ArgMatches, id: &str| matches.get_one::<String>(id).cloned();
+    let job = match matches.subcommand() {
+        Some(("kubectl", _)) => Job::Kubectl,
+        Some(("token", token)) => Job::Token {
+            format: text(token, "format").and_then(|name| Format::named(&name)).unwrap_or(Format::Plain),
+            newline: !token.get_flag("no-newline"),
+            unwanted: if token.get_flag("rejected-stdin") {
+                Some(Unwanted::OnStdin)
+            } else {
+                token.get_flag("refresh").then_some(Unwanted::Cached)
+            },
+            min_validity: token.get_one::<Duration>("min-validity").copied(),
+        },
+        _ => return Err(Stop::Wrong(usage("no command was given", "runai-credential --help lists the commands"))),
+    };
+    // Global options may stand on either side of the subcommand; clap hands them to both.
+    Ok(Asked {
+        profile: text(&matches, "profile"),
+        config: matches.get_one::<PathBuf>("config").cloned(),
+        bearer: text(&matches, "bearer").and_then(|name| Bearer::named(&name)),
+        verbose: matches.get_flag("verbose"),
+        job,
+    })
+}
+
+/// A subcommand's name and how it is built.
+type Subcommand = (&'static str, fn() -> Command);
+
+/// All subcommands, in the order of the help.
+const SUBCOMMANDS: [Subcommand; 2] = [("kubectl", kubectl), ("token", token)];
+
+/// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
+/// before it. Anything else gets the whole grammar, which can say what is wrong.
+fn named_subcommand(args: &[OsString]) -> Option<&'static str> {
+    let mut args = args.iter().skip(1);
+    loop {
+        match args.next()?.to_str()? {
+            "--profile" | "--config" | "--bearer" => drop(args.next()?),
+            "-v" | "--verbose" => {}
+            arg if ["--profile=", "--config=", "--bearer="].iter().any(|option| arg.starts_with(option)) => {}
+            arg => return SUBCOMMANDS.iter().map(|(name, _)| *name).find(|name| *name == arg),
+        }
+    }
+}
+
+/// The grammar, with one subcommand or with all of them.
+fn grammar(only: Option<&str>) -> Command {
+    let subcommands = SUBCOMMANDS.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+    Command::new("runai-credential")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Gets a Run:ai token and hands it to the tool that asks")
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .arg(
+            Arg::new("profile")
+                .long("profile")
+                .value_name("NAME")
+                .global(true)
+                .help("Use this profile of the configuration [env: RUNAI_PROFILE]"),
+        )
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .global(true)
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Read this configuration file [env: RUNAI_CREDENTIAL_CONFIG]"),
+        )
+        .arg(
+            Arg::new("bearer")
+                .long("bearer")
+                .value_name("TOKEN")
+                .global(true)
+                .value_parser(PossibleValuesParser::new(Bearer::NAMES))
+                .help("Hand out this token of the server's answer"),
+        )
+        .arg(
+            Arg::new("verbose")
+                .long("verbose")
+                .short('v')
+                .global(true)
+                .action(ArgAction::SetTrue)
+                .help("Say each step on standard error, never a secret"),
+        )
+        .after_help(
+            "Configuration: ~/.config/runai-credential/config.json, or the variables RUNAI_URL, RUNAI_CLIENT_ID, …",
+        )
+        .subcommands(subcommands.map(|(_, build)| build()))
+}
+
+fn kubectl() -> Command {
+    Command::new("kubectl")
+        .about("Answer kubectl, helm and other Kubernetes clients (ExecCredential)")
+        .after_help("Called by kubectl from the exec entry of a kubeconfig; see integrations/kubectl")
+}
+
+fn token() -> Command {
+    Command::new("token")
+        .about("Print the bearer token")
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .default_value("plain")
+                .value_parser(PossibleValuesParser::new(Format::NAMES))
+                .help("How to print it"),
+        )
+        .arg(Arg::new("no-newline").short('n').action(ArgAction::SetTrue).help("Print no newline at the end"))
+        .arg(
+            Arg::new("refresh")
+                .long("refresh")
+                .action(ArgAction::SetTrue)
+                .help("Get another token than the cached one"),
+        )
+        .arg(
+            Arg::new("rejected-stdin")
+                .long("rejected-stdin")
+                .conflicts_with("refresh")
+                .action(ArgAction::SetTrue)
+                .help("Get another token than the one on standard input, which a server refused"),
+        )
+        .arg(
+            Arg::new("min-validity")
+                .long("min-validity")
+                .value_name("DURATION")
+                .value_parser(|text: &str| profile::duration(text).ok_or("write it like 500ms, 90s, 10m or 2h"))
+                .help("Fail (exit 7) unless the token lives this long, such as 10m"),
+        )
+        .after_help("Example: runai-credential token --format header | curl -H @- https://app.run.ai/api/v1/…")
+}
+
+/// Sorts what clap stops for into what we print and what we fail with.
+fn stop(error: clap::Error) -> Stop {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Stop::Print(error.render().to_string());
+    }
+    let text = error.render().to_string();
+    let what = text.lines().next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    let suggested = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
+        .into_iter()
+        .find_map(|kind| error.get(kind));
+    let hint = match (error.kind(), suggested) {
+        (ErrorKind::MissingSubcommand, _) => return Stop::Wrong(usage("no command was given", LIST)),
+        (_, Some(suggested)) => format!("did you mean {suggested}?"),
+        _ => text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("[possible values: "))
+            .map_or_else(|| LIST.to_owned(), |values| format!("possible are {}", values.trim_end_matches(']'))),
+    };
+    Stop::Wrong(usage(what, &hint))
+}
+
+const LIST: &str = "runai-credential --help lists commands and options";
+
+fn usage(what: &str, hint: &str) -> Error {
+    Error::new(Kind::Usage, what, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Asked, String> {
+        let args: Vec<OsString> = line.split(' ').filter(|arg| !arg.is_empty()).map(OsString::from).collect();
+        parse(&args).map_err(|stop| match stop {
+            Stop::Print(text) => text,
+            Stop::Wrong(error) => format!("{} / {}", error.what, error.hint),
+        })
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        grammar(None).debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_on_either_side() {
+        for line in [
+            "rc --profile p --bearer id_token -v kubectl",
+            "rc kubectl --profile p --bearer id_token --verbose",
+            "rc --profile=p kubectl --bearer=id_token -v",
+        ] {
+            let asked = parsed(line).unwrap();
+            assert_eq!(asked.profile.as_deref(), Some("p"), "{line}");
+            assert_eq!((asked.bearer, asked.verbose, asked.job), (Some(Bearer::IdToken), true, Job::Kubectl), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_options_of_token() {
+        let job = |line: &str| parsed(line).map(|asked| asked.job);
+        let token =
+            |format, newline, unwanted, min_validity| Ok(Job::Token { format, newline, unwanted, min_validity });
+        assert_eq!(job("rc token"), token(Format::Plain, true, None, None));
+        assert_eq!(job("rc token --format json --refresh"), token(Format::Json, true, Some(Unwanted::Cached), None));
+        assert_eq!(job("rc token --rejected-stdin"), token(Format::Plain, true, Some(Unwanted::OnStdin), None));
+        assert!(job("rc token --rejected-stdin --refresh").is_err());
+        assert_eq!(
+            job("rc token -n --min-validity 10m --format=header"),
+            token(Format::Header, false, None, Some(Duration::from_secs(600)))
+        );
+    }
+
+    #[test]
+    fn only_the_named_subcommand_is_built() {
+        let named = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            named_subcommand(&args)
+        };
+        assert_eq!(named("rc --profile token kubectl"), Some("kubectl"));
+        assert_eq!(named("rc -v --config=/x token"), Some("token"));
+        assert_eq!(named("rc --unknown token"), None);
+        assert_eq!(named("rc tokn"), None);
+        assert_eq!(named("rc"), None);
+    }
+
+    #[test]
+    fn mistakes_are_one_line_with_a_remedy() {
+        for (line, wanted) in [
+            ("rc", "no command was given / runai-credential --help lists commands and options"),
+            ("rc tokn", "unrecognized subcommand 'tokn' / did you mean token?"),
+            ("rc token --fromat json", "unexpected argument '--fromat' found / did you mean --format?"),
+            (
+                "rc token --format yaml",
+                "invalid value 'yaml' for '--format <FORMAT>' / possible are plain, json, header",
+            ),
+            (
+                "rc token --min-validity 10",
+                "invalid value '10' for '--min-validity <DURATION>': write it like 500ms, 90s, 10m or 2h / \
+                 runai-credential --help lists commands and options",
+            ),
+            (
+                "rc kubectl extra",
+                "unexpected argument 'extra' found / runai-credential --help lists commands and options",
+            ),
+        ] {
+            assert_eq!(parsed(line).unwrap_err(), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_lists_every_subcommand() {
+        let help = parsed("rc --help").unwrap_err();
+        assert!(SUBCOMMANDS.iter().all(|(name, _)| help.contains(name)), "{help}");
+        assert_eq!(parsed("rc --version").unwrap_err(), format!("runai-credential {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}

@@ -1,0 +1,3 @@
+//! The commands that people and their scripts call.
+
+pub mod token;

@@ -1,0 +1,584 @@
+//! The configuration file: where it is, whether it can be trusted, what it says, and which profile a call means.
+//!
+//! The file is strict JSON and every fault in it names line, column and key. Values are taken apart as raw slices of
+//! the text, so the place of anything is the distance of its slice from the beginning.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+use crate::files::{self, Links};
+use crate::origin::Origin;
+use crate::profile::{self, Draft, Fault, Profile};
+use crate::secret::Source;
+use crate::system::System;
+
+/// Largest configuration file in bytes: some ten thousand profiles.
+const MAX_CONFIG: u64 = 16 * 1024 * 1024;
+
+/// The profile that a call means.
+///
+/// `named` is the `--profile` option; `asked` is the origin that a `git`, `docker`, `get` or `token --url` call is about.
+/// `None` says that the origin belongs to no profile, which is not an error.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config) for a configuration that is missing, unsafe or wrong, and where two profiles claim one origin.
+pub fn find_profile(
+    file: Option<&Path>,
+    named: Option<&str>,
+    asked: Option<&Origin>,
+    system: &System<'_>,
+) -> Result<Option<Profile>> {
+    let named = named.map(str::to_owned).or_else(|| system.var("RUNAI_PROFILE"));
+    let from_env = profile::from_env(system)?;
+    if let (None, None, Some(_)) | (Some(profile::ENV), _, _) = (named.as_deref(), asked, &from_env) {
+        return named_profile(from_env, asked);
+    }
+    let place = place(file, system)?;
+    let text = match place.read() {
+        Ok(text) => text,
+        // The environment may be all there is.
+        Err(error) if error.is_missing && asked.is_some() && from_env.is_some() => {
+            return named_profile(from_env, asked);
+        }
+        Err(error) => return Err(error.error),
+    };
+    let config = Config::parse(&text).map_err(|wrong| wrong.in_file(&place.path))?;
+    let found = match (named, asked) {
+        (Some(name), _) => config.named(&name),
+        (None, Some(origin)) => config.serving(origin, from_env),
+        (None, None) => config.default(),
+    };
+    let profile = found.map_err(|wrong| wrong.in_file(&place.path))?;
+    named_profile(profile, asked)
+}
+
+/// A profile, if it may answer for the origin that was asked about.
+fn named_profile(profile: Option<Profile>, asked: Option<&Origin>) -> Result<Option<Profile>> {
+    Ok(profile.filter(|profile| asked.is_none_or(|origin| profile.hosts.contains(origin))))
+}
+
+/// Where the configuration is.
+struct Place {
+    path: PathBuf,
+}
+
+/// Why it could not be read.
+struct Unread {
+    error: Error,
+    is_missing: bool,
+}
+
+fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place> {
+    let chosen = match file {
+        Some(path) => Some((path.to_owned(), "--config")),
+        None => (system.env)("RUNAI_CREDENTIAL_CONFIG")
+            .filter(|path| !path.is_empty())
+            .map(|path| (PathBuf::from(path), "RUNAI_CREDENTIAL_CONFIG")),
+    };
+    if let Some((path, by)) = chosen {
+        if !path.is_absolute() {
+            return Err(Error::config(
+                format!("{by} is the relative path {}", path.display()),
+                "give the path in full, from /: what a call means must not depend on the folder it is started in",
+            ));
+        }
+        return Ok(Place { path });
+    }
+    let base = system.dir("XDG_CONFIG_HOME").or_else(|| system.dir("HOME").map(|home| home.join(".config")));
+    match base {
+        Some(base) => Ok(Place { path: base.join("runai-credential/config.json") }),
+        None => Err(Error::config(
+            "there is no configuration: HOME is not set",
+            "set HOME, or name a file with --config, or describe a profile with RUNAI_URL, RUNAI_CLIENT_ID and \
+             RUNAI_CLIENT_SECRET",
+        )),
+    }
+}
+
+impl Place {
+    /// Reads the file if it belongs to this user or root and nobody else may write it.
+    fn read(&self) -> Result<String, Unread> {
+        let shown = self.path.display();
+        let judge = |meta: &std::fs::Metadata| {
+            let owner = meta.uid();
+            if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+                Err("it belongs to another user")
+            } else if meta.mode() & 0o022 != 0 {
+                Err("others may write it (chmod go-w takes that away)")
+            } else {
+                Ok(())
+            }
+        };
+        let bytes = files::read(&self.path, Links::Followed, MAX_CONFIG, judge).map_err(|error| {
+            let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+            let error = if is_missing {
+                Error::config(
+                    format!("there is no configuration file {shown}"),
+                    "write one (see the README), or describe a profile with RUNAI_URL, RUNAI_CLIENT_ID and RUNAI_CLIENT_SECRET",
+                )
+            } else {
+                Error::config(
+                    format!("cannot use the configuration file {shown}: {error}"),
+                    "it must be a regular file that belongs to you or root and that nobody else may write",
+                )
+            };
+            Unread { error, is_missing }
+        })?;
+        String::from_utf8(bytes).map_err(|error| {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let (line, column) = position(&String::from_utf8_lossy(good));
+            let error = Error::config(
+                format!("{shown}:{line}:{column}: the file is not UTF-8"),
+                "save it as UTF-8 without a byte order mark",
+            );
+            Unread { error, is_missing: false }
+        })
+    }
+}
+
+/// A fault and its place in the text.
+#[derive(Debug, PartialEq, Eq)]
+struct Wrong {
+    line: usize,
+    column: usize,
+    what: String,
+    hint: String,
+}
+
+impl Wrong {
+    fn in_file(self, path: &Path) -> Error {
+        let Wrong { line, column, what, hint } = self;
+        let shown = path.display();
+        Error::config(
+            if line == 0 { format!("{shown}: {what}") } else { format!("{shown}:{line}:{column}: {what}") },
+            hint,
+        )
+    }
+
+    /// A fault that has no place, such as a name that came from elsewhere.
+    fn nowhere(what: impl Into<String>, hint: impl Into<String>) -> Wrong {
+        Wrong { line: 0, column: 0, what: what.into(), hint: hint.into() }
+    }
+}
+
+type Parsed<T> = std::result::Result<T, Wrong>;
+
+/// Line and column (in characters, both from 1) of the character after `before`.
+fn position(before: &str) -> (usize, usize) {
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.bytes().filter(|byte| *byte == b'\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// The text of a configuration, for telling places in it.
+#[derive(Clone, Copy)]
+struct Text<'a>(&'a str);
+
+/// A member of an object.
+struct Member<'a> {
+    key: Cow<'a, str>,
+    /// Where the key stands in the text, in bytes.
+    at: usize,
+    raw: &'a RawValue,
+}
+
+impl<'a> Text<'a> {
+    /// Where `part`, a slice of this text, begins.
+    fn offset(self, part: &str) -> usize {
+        (part.as_ptr() as usize).saturating_sub(self.0.as_ptr() as usize)
+    }
+
+    /// A fault at a place in bytes.
+    fn wrong(self, at: usize, what: impl Into<String>, hint: impl Into<String>) -> Wrong {
+        let (line, column) = position(self.0.get(..at).unwrap_or(self.0));
+        Wrong { line, column, what: what.into(), hint: hint.into() }
+    }
+
+    /// A fault of a value.
+    fn wrong_value(self, raw: &RawValue, what: impl Into<String>, hint: impl Into<String>) -> Wrong {
+        self.wrong(self.offset(raw.get()), what, hint)
+    }
+
+    /// The value of `key` as a `T`, which people call `name`.
+    fn value<T: serde::Deserialize<'a>>(self, key: &str, raw: &'a RawValue, name: &str) -> Parsed<T> {
+        serde_json::from_str(raw.get()).map_err(|error| self.mistyped(key, raw, name, &error))
+    }
+
+    /// The value of `key` as a text, borrowed unless it was written with escapes.
+    fn text(self, key: &str, raw: &'a RawValue) -> Parsed<Cow<'a, str>> {
+        self.value::<Key<'_>>(key, raw, "a text").map(|key| key.0)
+    }
+
+    fn mistyped(self, key: &str, raw: &RawValue, name: &str, error: &serde_json::Error) -> Wrong {
+        if error.is_data() {
+            self.wrong_value(raw, format!("{key} is {}, not {name}", kind(raw)), format!("make it {name}"))
+        } else {
+            // Only escapes that make no character get past the first look at the syntax.
+            self.wrong_value(raw, format!("{key} has an escape that is no character"), "write the character itself")
+        }
+    }
+
+    /// The members of an object, in order. A key that stands twice is a fault: one of the two is a mistake.
+    fn members(self, of: &str, raw: &'a RawValue) -> Parsed<Vec<Member<'a>>> {
+        let mut parser = serde_json::Deserializer::from_str(raw.get());
+        let pairs = parser.deserialize_map(Pairs).map_err(|error| self.mistyped(of, raw, "an object", &error))?;
+        let mut members: Vec<Member<'a>> = Vec::with_capacity(pairs.len());
+        for (key, raw) in pairs {
+            let at = match &key {
+                // One byte back: the quote.
+                Cow::Borrowed(key) => self.offset(key).saturating_sub(1),
+                Cow::Owned(_) => self.offset(raw.get()),
+            };
+            members.push(Member { key, at, raw });
+        }
+        let mut seen: Vec<(&str, usize)> = members.iter().map(|member| (member.key.as_ref(), member.at)).collect();
+        seen.sort_unstable();
+        match seen.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => {
+                Err(self.wrong(pair[1].1, format!("{:?} stands twice in {of}", pair[1].0), "take one of the two away"))
+            }
+            None => Ok(members),
+        }
+    }
+
+    /// A fault for a key that nobody knows.
+    fn unknown(self, member: &Member<'_>, of: &str, known: &[&str]) -> Wrong {
+        let near = known.iter().map(|name| (strsim::jaro_winkler(&member.key, name), *name));
+        let hint = match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+            Some((score, name)) if score > 0.75 => format!("did you mean {name:?}?"),
+            _ => format!("known keys are {}", known.join(", ")),
+        };
+        self.wrong(member.at, format!("unknown key {:?} in {of}", member.key), hint)
+    }
+}
+
+/// What a JSON value is, in words.
+fn kind(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'"') => "a text",
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// Collects the members of an object without looking into them.
+struct Pairs;
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(Key(key)) = map.next_key()? {
+            pairs.push((key, map.next_value()?));
+        }
+        Ok(pairs)
+    }
+}
+
+/// A text, borrowed from the source unless it was written with escapes.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A configuration, each profile of which has been checked.
+struct Config<'a> {
+    text: Text<'a>,
+    default_profile: Option<String>,
+    profiles: Vec<Described<'a>>,
+}
+
+/// One profile of the file.
+struct Described<'a> {
+    name: Cow<'a, str>,
+    raw: &'a RawValue,
+    draft: Draft<'a>,
+}
+
+const TOP_KEYS: [&str; 3] = ["$schema", "default_profile", "profiles"];
+const OTHER_KEYS: [&str; 4] = ["client_secret", "client_assertion", "hosts", "clusters"];
+
+impl<'a> Config<'a> {
+    fn parse(source: &'a str) -> Parsed<Config<'a>> {
+        let text = Text(source);
+        let root: &RawValue = serde_json::from_str(source).map_err(|error| {
+            let said = error.to_string();
+            let what = said.split(" at line ").next().unwrap_or(&said);
+            Wrong {
+                line: error.line().max(1),
+                column: error.column().max(1),
+                what: format!("not JSON: {what}"),
+                hint: "correct the syntax there, or just before it".to_owned(),
+            }
+        })?;
+        let mut config = Config { text, default_profile: None, profiles: Vec::new() };
+        let mut default_at = 0;
+        let mut has_profiles = false;
+        for member in text.members("the configuration", root)? {
+            let (key, raw) = (member.key.as_ref(), member.raw);
+            match key {
+                "$schema" => drop(text.text(key, raw)?),
+                "default_profile" => {
+                    default_at = text.offset(raw.get());
+                    config.default_profile = Some(text.text(key, raw)?.into_owned());
+                }
+                "profiles" => {
+                    has_profiles = true;
+                    for profile in text.members(key, raw)? {
+                        config.profiles.push(described(text, profile)?);
+                    }
+                }
+                _ => return Err(text.unknown(&member, "the configuration", &TOP_KEYS)),
+            }
+        }
+        if !has_profiles {
+            return Err(text.wrong_value(root, "profiles is missing", "add \"profiles\": { \"NAME\": { … } }"));
+        }
+        if let Some(name) = &config.default_profile
+            && !config.profiles.iter().any(|profile| profile.name == name.as_str())
+        {
+            return Err(text.wrong(
+                default_at,
+                format!("default_profile {name:?} is not one of the profiles"),
+                config.names(),
+            ));
+        }
+        Ok(config)
+    }
+
+    /// The profiles there are, as a hint.
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.profiles.iter().take(12).map(|profile| profile.name.as_ref()).collect();
+        if names.is_empty() {
+            "add a profile to profiles".to_owned()
+        } else {
+            format!("the profiles are {}", names.join(", "))
+        }
+    }
+
+    fn finish(&self, profile: &Described<'a>) -> Parsed<Option<Profile>> {
+        profile.draft.finish(&profile.name).map(Some).map_err(|fault| self.text.unfit(profile, &fault))
+    }
+
+    fn named(&self, name: &str) -> Parsed<Option<Profile>> {
+        match self.profiles.iter().find(|profile| profile.name == name) {
+            Some(profile) => self.finish(profile),
+            None if name == profile::ENV => Err(Wrong::nowhere(
+                "there is no profile \"env\": RUNAI_CLIENT_ID is not set",
+                "set RUNAI_URL, RUNAI_CLIENT_ID and RUNAI_CLIENT_SECRET, or name another profile",
+            )),
+            None => Err(Wrong::nowhere(format!("there is no profile {name:?}"), self.names())),
+        }
+    }
+
+    fn default(&self) -> Parsed<Option<Profile>> {
+        match (&self.default_profile, self.profiles.as_slice()) {
+            (Some(name), _) => self.named(name),
+            (None, [only]) => self.finish(only),
+            (None, []) => Err(Wrong::nowhere("there is no profile in it", self.names())),
+            (None, _) => Err(Wrong::nowhere(
+                "it has several profiles and none of them is the default",
+                format!("name one with --profile or default_profile; {}", self.names()),
+            )),
+        }
+    }
+
+    /// The one profile that serves `origin`, the environment's among them.
+    fn serving(&self, origin: &Origin, from_env: Option<Profile>) -> Parsed<Option<Profile>> {
+        let from_env = from_env.filter(|profile| profile.hosts.contains(origin));
+        let mut serving = self.profiles.iter().filter(|profile| profile.draft.serves(origin));
+        let two = |one: &str, other: &str| {
+            Wrong::nowhere(
+                format!("the profiles {one:?} and {other:?} both claim {origin}"),
+                "take the host out of one of them, or name the profile with --profile or RUNAI_PROFILE",
+            )
+        };
+        match (from_env, serving.next(), serving.next()) {
+            (_, Some(one), Some(other)) => Err(two(&one.name, &other.name)),
+            (Some(_), Some(one), None) => Err(two(profile::ENV, &one.name)),
+            (None, Some(one), None) => self.finish(one),
+            (from_env, None, _) => Ok(from_env),
+        }
+    }
+}
+
+impl Text<'_> {
+    /// A value that cannot be taken.
+    fn refused(self, profile: &str, raw: &RawValue, fault: &Fault) -> Wrong {
+        // A short text is shown, unless it may hold a password, as the URL of a proxy may.
+        let value = match kind(raw) {
+            "a text" if raw.get().len() < 200 && !raw.get().contains('@') => format!("{} ", raw.get()),
+            _ => String::new(),
+        };
+        self.wrong_value(
+            raw,
+            format!("{} of profile {profile:?}: {value}{}", fault.key, fault.what),
+            format!("correct {}", fault.key),
+        )
+    }
+
+    /// Values that do not fit together: the place is that of the key to blame, or of the profile if it is not there.
+    fn unfit(self, profile: &Described<'_>, fault: &Fault) -> Wrong {
+        let members = Text(self.0).members("", profile.raw).unwrap_or_default();
+        let at = members
+            .iter()
+            .find(|member| member.key == fault.key)
+            .map_or(self.offset(profile.raw.get()), |member| member.at);
+        self.wrong(
+            at,
+            format!("{} of profile {:?} {}", fault.key, profile.name, fault.what),
+            format!("correct {}", fault.key),
+        )
+    }
+}
+
+/// Reads one profile and checks that its values fit together.
+fn described<'a>(text: Text<'a>, profile: Member<'a>) -> Parsed<Described<'a>> {
+    let Member { key: name, at, raw } = profile;
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(text.wrong(at, "a profile has no proper name", "give it a name such as \"prod\""));
+    }
+    if name == profile::ENV {
+        let hint = "give it another name; env is the profile that the RUNAI_* variables make";
+        return Err(text.wrong(at, "a profile cannot be called \"env\"", hint));
+    }
+    let of = format!("profile {name:?}");
+    let mut draft = Draft::default();
+    for member in text.members(&of, raw)? {
+        let (key, raw) = (member.key.as_ref(), member.raw);
+        let refused = |fault: Fault| text.refused(&name, raw, &fault);
+        if let Some(known) = Draft::TEXT_KEYS.iter().find(|known| **known == key) {
+            draft.text(known, text.text(key, raw)?).map_err(refused)?;
+            continue;
+        }
+        match key {
+            "hosts" | "clusters" => {
+                for item in text.value::<Vec<&RawValue>>(key, raw, "a list of texts")? {
+                    let origin = text.text(key, item)?;
+                    let taken = if key == "hosts" { draft.host(&origin) } else { draft.cluster(&origin) };
+                    taken.map_err(|fault| text.refused(&name, item, &fault))?;
+                }
+            }
+            "client_secret" => draft.secret(source(text, raw)?).map_err(refused)?,
+            "client_assertion" => match text.members(key, raw)?.as_slice() {
+                [file] if file.key == "file" => draft.assertion(&text.text("file", file.raw)?).map_err(refused)?,
+                _ => {
+                    return Err(text.wrong_value(
+                        raw,
+                        "client_assertion is not {\"file\": PATH}",
+                        "give it a file and no more",
+                    ));
+                }
+            },
+            _ => {
+                let known: Vec<&str> = Draft::TEXT_KEYS.into_iter().chain(OTHER_KEYS).collect();
+                return Err(text.unknown(&member, &of, &known));
+            }
+        }
+    }
+    let described = Described { name, raw, draft };
+    match described.draft.finish(&described.name) {
+        Ok(_) => Ok(described),
+        Err(fault) => Err(text.unfit(&described, &fault)),
+    }
+}
+
+/// Reads a `client_secret`.
+fn source<'a>(text: Text<'a>, raw: &'a RawValue) -> Parsed<Source> {
+    const KEY: &str = "client_secret";
+    const SHAPES: &str =
+        "write {\"keyring\": true}, {\"file\": PATH}, {\"env\": NAME} or {\"command\": [PATH, ARG, …]}";
+    if kind(raw) == "a text" {
+        let what = "client_secret is a text; a configuration holds no secret, it says where the secret is";
+        return Err(text.wrong_value(raw, what, SHAPES));
+    }
+    let members = text.members(KEY, raw)?;
+    let [member] = members.as_slice() else {
+        return Err(text.wrong_value(raw, "client_secret must have exactly one source", SHAPES));
+    };
+    let (key, raw) = (member.key.as_ref(), member.raw);
+    match key {
+        "keyring" if raw.get() == "true" => Ok(Source::Keyring),
+        "keyring" => Err(text.wrong_value(raw, "keyring can only be true", SHAPES)),
+        "file" => Ok(Source::File(PathBuf::from(text.text(key, raw)?.into_owned()))),
+        "env" => Ok(Source::Env(text.text(key, raw)?.into_owned())),
+        "command" => Ok(Source::Command(text.value(key, raw, "a list of texts")?)),
+        _ => Err(text.unknown(member, KEY, &["keyring", "file", "env", "command"])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The message for a text, as `LINE:COLUMN: WHAT / HINT`.
+    fn fault(source: &str) -> String {
+        match Config::parse(source) {
+            Ok(_) => "no fault".to_owned(),
+            Err(Wrong { line, column, what, hint }) => format!("{line}:{column}: {what} / {hint}"),
+        }
+    }
+
+    #[test]
+    fn faults_name_line_column_key_and_nearest_key() {
+        let good = r#"{"profiles": {"p": {"url": "https://a.example", "client_id": "c", "client_secret": {"keyring": true}}}}"#;
+        assert_eq!(fault(good), "no fault");
+        for (source, wanted) in [
+            ("", "1:1: not JSON: EOF while parsing a value / correct the syntax there, or just before it"),
+            (
+                "{\n  \"profiles\": {},\n}",
+                "3:1: not JSON: key must be a string / correct the syntax there, or just before it",
+            ),
+            ("[]", "1:1: the configuration is a list, not an object / make it an object"),
+            ("{}", "1:1: profiles is missing / add \"profiles\": { \"NAME\": { … } }"),
+            (
+                "{\n  \"profile\": {}\n}",
+                "2:3: unknown key \"profile\" in the configuration / did you mean \"profiles\"?",
+            ),
+            (
+                "{\"profiles\": {\"p\": {\n    \"relm\": \"x\"}}}",
+                "2:5: unknown key \"relm\" in profile \"p\" / did you mean \"realm\"?",
+            ),
+            ("{\"profiles\": {\"p\": {\"url\": 7}}}", "1:28: url is a number, not a text / make it a text"),
+            (
+                "{\"profiles\": {\"é\": {\"url\": \"http://a.example\"}}}",
+                "1:28: url of profile \"é\": \"http://a.example\" is not an https URL; a secret is never sent in clear / correct url",
+            ),
+            (
+                "{\"profiles\": {\"p\": {\"url\": \"https://a.example\",\n \"url\": \"https://a.example\"}}}",
+                "2:2: \"url\" stands twice in profile \"p\" / take one of the two away",
+            ),
+            (
+                "{\"profiles\": {\"p\": {\"client_secret\": \"s3cret\"}}}",
+                "1:38: client_secret is a text; a configuration holds no secret, it says where the secret is / write \
+                 {\"keyring\": true}, {\"file\": PATH}, {\"env\": NAME} or {\"command\": [PATH, ARG, …]}",
+            ),
+            (
+                "{\"default_profile\": \"q\", \"profiles\": {}}",
+                "1:21: default_profile \"q\" is not one of the profiles / add a profile to profiles",
+            ),
+            (
+                "{\"profiles\": {\"p\":\n {\"url\": \"https://a.example\"}}}",
+                "2:2: client_id of profile \"p\" is missing / correct client_id",
+            ),
+            (
+                "{\"profiles\": {\"p\": {\"url\": \"\\ud800\"}}}",
+                "1:28: url has an escape that is no character / write the character itself",
+            ),
+        ] {
+            assert_eq!(fault(source), wanted, "{source}");
+        }
+    }
+}

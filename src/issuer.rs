@@ -1,0 +1,125 @@
+//! The issuer: the token endpoint of a profile, and the only HTTP of this crate.
+//!
+//! [`request`] writes what is sent and [`answer`] reads what comes back, both without any I/O; [`transport`] carries
+//! bytes; this file decides what is tried again. Nothing is followed: a redirect of a token request would carry the
+//! secret to wherever it points.
+
+mod answer;
+mod proxy;
+mod request;
+mod transport;
+
+use std::time::Duration;
+
+use crate::broker::Refused;
+use crate::cache::fingerprint;
+use crate::error::{Error, Result};
+use crate::profile::{Profile, Proof};
+use crate::secret::{self, Secret};
+use crate::system::{Deadline, System};
+use crate::token::Grant;
+
+use transport::Route;
+
+/// Requests for one answer, retries included.
+const ATTEMPTS: u32 = 3;
+
+/// First pause before a retry; doubled for each further one, and a random share of it is taken.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest time for which a server can ask to be left alone and be heeded: more is a mistake or an attack.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+
+/// The proof of the profile's client, read from where it is kept.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config).
+pub fn proof(profile: &Profile, system: &System<'_>, deadline: Deadline) -> Result<Secret> {
+    match &profile.proof {
+        Proof::Secret(source, _) => {
+            system.note(|| format!("secret: reading {source}"));
+            source.read(system, deadline)
+        }
+        Proof::Assertion(path) => {
+            system.note(|| format!("assertion: reading {}", path.display()));
+            secret::read_assertion(path)
+        }
+    }
+}
+
+/// Trades the proof for a grant.
+///
+/// What can pass — a connection that fails, a server that is busy — is tried up to three times with growing random
+/// pauses; what cannot is not tried again. A server that says when to come back is obeyed if the time is there.
+///
+/// # Errors
+/// [`Kind::Denied`](crate::error::Kind::Denied) if the server refused, [`Kind::Unreachable`](crate::error::Kind::Unreachable)
+/// if there was no usable answer, [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
+pub fn fetch(profile: &Profile, proof: &Secret, system: &System<'_>, deadline: Deadline) -> Result<Grant, Refused> {
+    let route = Route::of(profile, system)?;
+    let request = request::write(profile, proof);
+    for attempt in 1.. {
+        let obtained = (system.now)();
+        system.note(|| format!("request: POST {} ({}, attempt {attempt})", profile.endpoint, profile.api.name()));
+        let failure = match route.send(&request, deadline) {
+            Ok(response) => {
+                system.note(|| format!("answer: HTTP {}, {} bytes", response.status, response.body.len()));
+                match answer::read(profile, &response, obtained) {
+                    Ok(grant) => return Ok(grant),
+                    Err(failure) => failure,
+                }
+            }
+            Err(failure) => failure,
+        };
+        let pause = match failure.retry {
+            Retry::Never => return Err(failure.error.into()),
+            Retry::Soon => jittered(FIRST_PAUSE * (1 << (attempt - 1)), obtained.boot_ms),
+            Retry::After(pause) => pause,
+        };
+        if attempt == ATTEMPTS || pause >= deadline.left() {
+            let retry_after = match failure.retry {
+                Retry::After(pause) => pause.min(LONGEST_RETRY_AFTER),
+                _ => Duration::ZERO,
+            };
+            return Err(Refused { error: failure.error, retry_after });
+        }
+        system.note(|| format!("request: {}; trying again in {} ms", failure.error.what, pause.as_millis()));
+        std::thread::sleep(pause);
+    }
+    unreachable!("the loop ends with its last attempt")
+}
+
+/// Whether a request that failed may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    /// The answer would be the same.
+    Never,
+    /// After a pause of ours.
+    Soon,
+    /// After a pause that the server named.
+    After(Duration),
+}
+
+/// A request that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failure {
+    error: Error,
+    retry: Retry,
+}
+
+impl Failure {
+    fn last(error: Error) -> Failure {
+        Failure { error, retry: Retry::Never }
+    }
+
+    fn passing(error: Error) -> Failure {
+        Failure { error, retry: Retry::Soon }
+    }
+}
+
+/// A random share of `most`, so that processes that failed together do not come back together. Full jitter needs no
+/// good randomness, only different numbers in different processes.
+fn jittered(most: Duration, salt: i64) -> Duration {
+    let random = fingerprint(format!("{salt} {}", std::process::id()).as_bytes());
+    most * (random % 1000) as u32 / 1000
+}

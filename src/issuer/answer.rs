@@ -1,0 +1,310 @@
+//! What a token endpoint says. Pure.
+//!
+//! A token is taken from a JSON answer with status 200 only. A refusal is recognised in any body, because proxies and
+//! servers mislabel those, but of what it says only the OAuth error (RFC 6749 §5.2) or Run:ai's `code` and `message`
+//! are shown, cut and stripped.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::transport::Response;
+use super::{Failure, Retry};
+use crate::error::{Error, Kind, printable};
+use crate::profile::{Api, Profile, Proof};
+use crate::system::Moment;
+use crate::token::{Grant, Issued, Token};
+
+/// Longest text of a server that is shown, in characters.
+const MAX_SAID: usize = 200;
+
+/// Everything that an answer of any of the endpoints may hold and that matters here; other members are ignored.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    access_token: Option<Value>,
+    #[serde(rename = "accessToken")]
+    access_token_v1: Option<Value>,
+    id_token: Option<Value>,
+    #[serde(rename = "idToken")]
+    id_token_v1: Option<Value>,
+    expires_in: Option<Value>,
+    #[serde(rename = "expiresIn")]
+    expires_in_v1: Option<Value>,
+    token_type: Option<Value>,
+    error: Option<Value>,
+    error_description: Option<Value>,
+    code: Option<Value>,
+    message: Option<Value>,
+}
+
+/// Reads the answer to a request that was sent at `obtained`.
+pub(super) fn read(profile: &Profile, response: &Response, obtained: Moment) -> Result<Grant, Failure> {
+    // An object only: the derived parser would take a list of values in order as well.
+    let is_object = response.body.trim_ascii_start().starts_with(b"{");
+    let body: Option<Body> = serde_json::from_slice(&response.body).ok().filter(|_| is_object);
+    match (response.status, body) {
+        (200, Some(body)) if response.is_json() && text(&body.error).is_none() => grant(body, obtained)
+            .map_err(|what| unusable(profile, &what, "check that the URL is that of a token endpoint")),
+        (200, Some(body)) if text(&body.error).is_some() => Err(refusal(profile, response, &body)),
+        (200, _) => {
+            let what = match (&response.content_type, response.is_json()) {
+                (_, true) => "an answer that is not JSON, or cut short".to_owned(),
+                (Some(kind), false) => format!("an answer of type {}", printable(kind, 60)),
+                (None, false) => "an answer without a content type".to_owned(),
+            };
+            Err(unusable(profile, &format!("the server gave {what} instead of a token"), CHECK_URL))
+        }
+        (300..=399, _) => Err(redirect(profile, response)),
+        (_, body) => Err(refusal(profile, response, &body.unwrap_or_default())),
+    }
+}
+
+const CHECK_URL: &str =
+    "check url and api: something that is no token endpoint answered there, perhaps a proxy or a login page";
+
+/// Takes the tokens out of a good answer.
+fn grant(body: Body, obtained: Moment) -> Result<Grant, String> {
+    if let Some(kind) = body.token_type {
+        // RFC 6749 section 5.1: case-insensitive; a type that we do not understand must not be used.
+        match kind.as_str() {
+            Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
+            Some(kind) => {
+                return Err(format!("the server gave a token of type {}, not a bearer token", printable(kind, 40)));
+            }
+            None => return Err("the server gave a token_type that is not a text".to_owned()),
+        }
+    }
+    let expires_in = lifetime(body.expires_in.or(body.expires_in_v1))?;
+    let token = |name: &str, value: Option<Value>| match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => match Token::new(&text) {
+            Ok(token) => Ok(Some(Issued::new(token, expires_in, obtained))),
+            Err(fault) => Err(format!("the {name} in the server's answer {fault}")),
+        },
+        Some(_) => Err(format!("the {name} in the server's answer is not a text")),
+    };
+    let access = token("access_token", body.access_token.or(body.access_token_v1))?;
+    let access = access.ok_or("the server's answer has no access_token")?;
+    let id = token("id_token", body.id_token.or(body.id_token_v1))?;
+    Ok(Grant { obtained, access, id })
+}
+
+/// `expires_in` in any of the ways that servers write it: a number, a number in a text, nothing. Less than zero is zero.
+fn lifetime(value: Option<Value>) -> Result<Option<Duration>, String> {
+    let seconds = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => text.trim().parse::<f64>().ok().filter(|seconds| seconds.is_finite()),
+        Some(_) => None,
+    };
+    let seconds = seconds.ok_or("the expires_in in the server's answer is not a number")?;
+    Ok(Some(Duration::try_from_secs_f64(seconds.clamp(0.0, 1e10)).unwrap_or_default()))
+}
+
+/// The text of a member, fit to be shown.
+fn text(value: &Option<Value>) -> Option<String> {
+    value.as_ref().and_then(Value::as_str).filter(|text| !text.is_empty()).map(|text| printable(text, MAX_SAID))
+}
+
+fn unusable(profile: &Profile, what: &str, hint: &str) -> Failure {
+    Failure::last(Error::unreachable(format!("{what} ({})", profile.endpoint), hint))
+}
+
+fn redirect(profile: &Profile, response: &Response) -> Failure {
+    let to = response.location.as_deref().map(|to| printable(to, MAX_SAID)).unwrap_or_else(|| "nowhere".to_owned());
+    let what =
+        format!("the server redirects to {to} (HTTP {}), and a secret is not sent after a redirect", response.status);
+    unusable(profile, &what, "set url (or token_url) to the address that really answers")
+}
+
+/// An answer that is not a success.
+fn refusal(profile: &Profile, response: &Response, body: &Body) -> Failure {
+    let status = response.status;
+    let error = text(&body.error);
+    let description = text(&body.error_description).or_else(|| text(&body.message));
+    let said = match (&error, &description) {
+        (Some(error), Some(description)) => format!("{error}: {description}"),
+        (Some(said), None) | (None, Some(said)) => said.clone(),
+        (None, None) => "no reason given".to_owned(),
+    };
+    if matches!(status, 408 | 429 | 500 | 502..=504) {
+        let hint = match status {
+            429 => "wait a moment; the server limits how often it may be asked",
+            _ => "try again in a moment; if it lasts, ask whoever runs the control plane",
+        };
+        let what = format!("the server at {} cannot answer: {said} (HTTP {status})", profile.endpoint);
+        let retry = response.retry_after.map_or(Retry::Soon, Retry::After);
+        return Failure { error: Error::unreachable(what, hint), retry };
+    }
+    // Codes and messages of their own show that a token endpoint spoke; anything else may be any server.
+    let spoke = error.is_some() || (body.code.is_some() && description.is_some()) || matches!(status, 401 | 403);
+    let unknown_path =
+        error.as_deref().is_some_and(|error| error.starts_with("RESTEASY") || error.starts_with("HTTP 404"));
+    if !spoke || unknown_path {
+        let what = format!("there is no token endpoint at {}: {said} (HTTP {status})", profile.endpoint);
+        return Failure::last(Error::unreachable(what, wrong_path(profile.api)));
+    }
+    let what = format!("the server refused client {}: {said} (HTTP {status})", profile.client_id);
+    let hint = remedy(profile, status, error.as_deref().unwrap_or(""), description.as_deref().unwrap_or(""));
+    Failure::last(Error::new(Kind::Denied, what, hint))
+}
+
+fn wrong_path(api: Api) -> &'static str {
+    match api {
+        Api::Keycloak => {
+            "check url: Keycloak must answer below /auth there; if it does not, set api to oauth2 and token_url to the full URL"
+        }
+        Api::Oauth2 => "check token_url",
+        Api::V2 => "check url; a control plane older than v2 of the token API needs api v1, app-token or keycloak",
+        Api::V1 | Api::AppToken => "check url and api",
+    }
+}
+
+/// What to do about a refusal. Servers differ in which code stands for what (from Keycloak 20 on `unauthorized_client`
+/// points at the secret and `invalid_client` at the id; before, and in RFC 6749, either may be meant), so the words
+/// decide where they are known, and the code where they are not.
+fn remedy(profile: &Profile, status: u16, error: &str, description: &str) -> String {
+    let has = |part: &str| description.contains(part) || error.contains(part);
+    let id = &profile.client_id;
+    let secret = match &profile.proof {
+        Proof::Secret(source, _) => format!("the client secret in {source}"),
+        Proof::Assertion(path) => format!("the client assertion in {}", path.display()),
+    };
+    if has("HTTPS required") {
+        return "the server sees plain http: the proxy before it must pass on X-Forwarded-Proto; tell whoever runs it"
+            .into();
+    }
+    if has("Realm not enabled") {
+        return "the realm is disabled; ask whoever runs the control plane".into();
+    }
+    if has("Realm does not exist") || has("consult the server log") {
+        return "check realm: Settings, General, Researcher Authentication shows it (runai when self-hosted)".into();
+    }
+    if has("service account") {
+        return format!("enable service accounts for client {id} on the server, or use a Run:ai application");
+    }
+    if has("Public client") {
+        return format!("client {id} is public and has no secret; make it confidential, or use a Run:ai application");
+    }
+    if has("disabled") || has("Client is not enabled") {
+        return format!("enable client {id} and its service account on the server");
+    }
+    if has("secret not provided") {
+        return format!("check client_auth: the server found no secret in the request for client {id}");
+    }
+    if has("grant_type") || error == "unsupported_grant_type" {
+        return "check api: the endpoint does not take this kind of request".into();
+    }
+    match error {
+        "invalid_scope" => "correct scope: the server does not know it or does not allow it to this client".into(),
+        "invalid_dpop_proof" => {
+            "the server wants DPoP for this client, which is not supported; switch it off there".into()
+        }
+        "invalid_client" if has("Could not find client") => {
+            format!("check client_id: there is no client {id} in this realm (it is the application's name)")
+        }
+        "invalid_client" => {
+            format!("check client_id ({id}) first, then {secret}; regenerating a secret revokes the old one")
+        }
+        "unauthorized_client" => format!("check {secret}; regenerating a secret revokes the old one"),
+        "invalid_request" if has("client_id") => "check api: the endpoint did not find the client_id".into(),
+        "invalid_request" if status == 400 => {
+            "the server wants something else from this client, such as a certificate; see its settings there".into()
+        }
+        _ if status == 400 => format!("check api, client_id ({id}) and {secret}"),
+        _ => format!("check client_id ({id}) and {secret}, and that the application is enabled"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Draft;
+    use crate::secret::Source;
+    use proptest::prelude::*;
+
+    const NOW: Moment = Moment { unix_ms: 1_000_000_000, boot_ms: 5_000 };
+
+    fn profile() -> Profile {
+        let mut draft = Draft::default();
+        draft.text("url", "https://a.example".into()).unwrap();
+        draft.text("client_id", "ci".into()).unwrap();
+        draft.secret(Source::Keyring).unwrap();
+        draft.finish("p").unwrap()
+    }
+
+    fn response(status: u16, content_type: &str, body: &[u8]) -> Response {
+        Response {
+            status,
+            content_type: Some(content_type.to_owned()),
+            retry_after: None,
+            location: None,
+            body: body.to_vec(),
+        }
+    }
+
+    #[test]
+    fn good_answers_in_every_spelling() {
+        for (body, seconds, has_id) in [
+            (r#"{"access_token":"t","expires_in":3600,"token_type":"bearer","id_token":"i"}"#, Some(3600), true),
+            (r#"{"accessToken":"t","idToken":"i","refreshToken":"r","expiresIn":60}"#, Some(60), true),
+            (r#"{"accessToken":"t"}"#, None, false),
+            (r#"{"access_token":"t","expires_in":"300","token_type":"Bearer"}"#, Some(300), false),
+            (r#"{"access_token":"t","expires_in":299.9,"id_token":null}"#, Some(299), false),
+            (r#"{"access_token":"t","expires_in":0}"#, None, false),
+            (r#"{"access_token":"t","expires_in":-5}"#, None, false),
+            (r#"{"access_token":"t","expires_in":null,"unknown":{"deep":[1,2]}}"#, None, false),
+        ] {
+            let grant =
+                read(&profile(), &response(200, "application/json;charset=UTF-8", body.as_bytes()), NOW).unwrap();
+            assert_eq!(grant.access.lifetime.map(|life| life.as_secs()), seconds, "{body}");
+            assert_eq!(grant.id.is_some(), has_id, "{body}");
+        }
+    }
+
+    #[test]
+    fn answers_that_hold_no_usable_token() {
+        for (content_type, body, wanted) in [
+            ("text/html", r#"{"access_token":"t"}"#, "an answer of type text/html instead of a token"),
+            ("application/json", "<html>", "not JSON, or cut short"),
+            ("application/json", r#"{"access_token":"t""#, "not JSON, or cut short"),
+            ("application/json", r#"["t"]"#, "not JSON, or cut short"),
+            ("application/json", "{}", "has no access_token"),
+            ("application/json", r#"{"access_token":7}"#, "is not a text"),
+            ("application/json", r#"{"access_token":""}"#, "access_token in the server's answer is empty"),
+            ("application/json", r#"{"access_token":"a\nb"}"#, "has a character that no bearer token has"),
+            ("application/json", r#"{"access_token":"t","token_type":"DPoP"}"#, "of type DPoP, not a bearer token"),
+            ("application/json", r#"{"access_token":"t","token_type":1}"#, "token_type that is not a text"),
+            (
+                "application/json",
+                r#"{"access_token":"t","expires_in":"soon"}"#,
+                "expires_in in the server's answer is not a number",
+            ),
+            ("application/json", r#"{"access_token":"t","access_token":"u"}"#, "not JSON, or cut short"),
+        ] {
+            let failure = read(&profile(), &response(200, content_type, body.as_bytes()), NOW).unwrap_err();
+            assert!(failure.error.what.contains(wanted), "{body}: {}", failure.error.what);
+            assert_eq!((failure.error.kind, failure.retry), (Kind::Unreachable, Retry::Never), "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics_or_shows_control_characters(status in 100u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Err(failure) = read(&profile(), &response(status, "application/json", &body), NOW) {
+                prop_assert!(!failure.error.lines().trim_end().replace('\n', "").chars().any(char::is_control));
+            }
+        }
+
+        #[test]
+        fn what_the_server_says_is_cut_and_stripped(error in ".{0,400}", description in ".{0,400}") {
+            let body = serde_json::json!({ "error": error, "error_description": description }).to_string();
+            if let Err(failure) = read(&profile(), &response(401, "application/json", body.as_bytes()), NOW) {
+                prop_assert!(failure.error.what.chars().count() < 500);
+                prop_assert!(!failure.error.what.chars().any(char::is_control));
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Origins: who may be sent a token. An [`Origin`] cannot be built from anything that is not canonical but for the two
+//! differences that every client agrees on (ASCII case, the scheme's default port).
+//!
+//! The rule is refusal by doubt: whatever two URL parsers could read differently — user info, escapes, an address in an
+//! unusual notation, a trailing dot — is no origin at all, so that no client can be talked into a host that the
+//! configuration does not name.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Scheme, host and port of RFC 6454, canonical, of scheme `https` or `http`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    https: bool,
+    /// Lower case; an IPv6 address stands in brackets.
+    host: String,
+    port: u16,
+}
+
+impl Origin {
+    /// Reads `https://host[:port]` or `http://host[:port]` and nothing after it.
+    ///
+    /// # Errors
+    /// What is wrong, as the end of a sentence that starts with the URL.
+    pub fn parse(text: &str) -> Result<Origin, &'static str> {
+        match Origin::of_url(text)? {
+            (origin, "") => Ok(origin),
+            _ => Err("has a path; an origin is https://host[:port] and no more"),
+        }
+    }
+
+    /// Reads the origin of an absolute URL and returns it with the rest: path, query and fragment as they stand.
+    ///
+    /// # Errors
+    /// As for [`Origin::parse`].
+    pub fn of_url(url: &str) -> Result<(Origin, &str), &'static str> {
+        let (scheme, rest) = url.split_once("://").ok_or("has no scheme; it should start with https://")?;
+        let https = if scheme.eq_ignore_ascii_case("https") {
+            true
+        } else if scheme.eq_ignore_ascii_case("http") {
+            false
+        } else {
+            return Err("is neither an https nor an http URL");
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        Ok((Origin::of_authority(https, authority)?, rest))
+    }
+
+    /// Reads `host[:port]` under a scheme that is already known.
+    ///
+    /// # Errors
+    /// As for [`Origin::parse`].
+    pub fn of_authority(https: bool, authority: &str) -> Result<Origin, &'static str> {
+        if authority.contains('@') {
+            return Err("holds user info; leave out everything up to the @");
+        }
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(bracketed) => {
+                let (address, after) = bracketed.split_once(']').ok_or("has a [ without its ]")?;
+                let port = match after {
+                    "" => None,
+                    _ => Some(after.strip_prefix(':').ok_or("has something other than a port after ]")?),
+                };
+                (ipv6(address)?, port)
+            }
+            None => {
+                let (host, port) = match authority.split_once(':') {
+                    Some((host, port)) => (host, Some(port)),
+                    None => (authority, None),
+                };
+                (name(host)?, port)
+            }
+        };
+        let port = match port {
+            None if https => 443,
+            None => 80,
+            Some(text) => number(text)?,
+        };
+        Ok(Origin { https, host, port })
+    }
+
+    /// Whether the scheme is `https`.
+    pub fn is_https(&self) -> bool {
+        self.https
+    }
+
+    /// The host, lower case; an IPv6 address in its brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, the scheme's default one included.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether the host can only be this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.address().is_some_and(|address| address.is_loopback())
+    }
+
+    /// The host as an address, where it is one.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(v6) => v6.parse().ok().map(IpAddr::V6),
+            None => self.host.parse().ok().map(IpAddr::V4),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, default) = if self.https { ("https", 443) } else { ("http", 80) };
+        write!(f, "{scheme}://{}", self.host)?;
+        if self.port != default { write!(f, ":{}", self.port) } else { Ok(()) }
+    }
+}
+
+/// A host name or an IPv4 address in its one canonical notation.
+fn name(host: &str) -> Result<String, &'static str> {
+    if host.is_empty() {
+        return Err("has no host");
+    }
+    if host.len() > 253 {
+        return Err("has a host name of more than 253 characters");
+    }
+    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+        return Err("has a character in its host that no host name has");
+    }
+    if host.ends_with('.') {
+        return Err("has a host that ends in a dot");
+    }
+    if host
+        .split('.')
+        .any(|label| label.is_empty() || label.len() > 63 || label.starts_with('-') || label.ends_with('-'))
+    {
+        return Err("has a malformed host name");
+    }
+    let host = host.to_ascii_lowercase();
+    // A last label that is a number makes WHATWG parsers read the whole as an IPv4 address, in any of its notations.
+    let last = host.rsplit('.').next().unwrap_or(&host);
+    let numeric = last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if numeric && host.parse::<Ipv4Addr>().is_err() {
+        return Err("has an IPv4 address in an unusual notation; write it as four decimal numbers");
+    }
+    Ok(host)
+}
+
+/// An IPv6 address in the one notation of RFC 5952, returned in brackets.
+fn ipv6(text: &str) -> Result<String, &'static str> {
+    let address: Ipv6Addr = text.parse().map_err(|_| "has a malformed IPv6 address")?;
+    let lower = text.to_ascii_lowercase();
+    // An IPv4 address inside has two notations that are both called canonical, depending on whom one asks.
+    if address.to_string() != lower || lower.contains('.') {
+        return Err("has an IPv6 address in an unusual notation; write it as RFC 5952 has it");
+    }
+    Ok(format!("[{lower}]"))
+}
+
+/// A port without sign, blanks or leading zeros.
+fn number(text: &str) -> Result<u16, &'static str> {
+    let plain = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(port) if plain => Ok(port),
+        _ => Err("has a malformed port"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_origin_has_one_spelling() {
+        for (given, shown) in [
+            ("https://app.run.ai", "https://app.run.ai"),
+            ("HTTPS://App.Run.AI:443", "https://app.run.ai"),
+            ("https://registry.acme.example:5000", "https://registry.acme.example:5000"),
+            ("http://127.0.0.1:80", "http://127.0.0.1"),
+            ("http://127.0.0.1:443", "http://127.0.0.1:443"),
+            ("https://[::1]:8443", "https://[::1]:8443"),
+            ("https://[2001:DB8::1]", "https://[2001:db8::1]"),
+            ("https://under_score.example", "https://under_score.example"),
+        ] {
+            assert_eq!(Origin::parse(given).map(|o| o.to_string()).as_deref(), Ok(shown), "{given}");
+        }
+    }
+
+    #[test]
+    fn what_parsers_read_differently_is_no_origin() {
+        for given in [
+            "",
+            "app.run.ai",
+            "https:/app.run.ai",
+            "https:///app.run.ai",
+            "https://",
+            "ftp://a.example",
+            "https://a@b.example",
+            "https://a:b@c.example",
+            "https://a.example/",
+            "https://a.example?x",
+            "https://a.example#x",
+            "https://a.example.",
+            "https://.a.example",
+            "https://a..example",
+            "https://-a.example",
+            "https://a.example:",
+            "https://a.example:0443",
+            "https://a.example:+443",
+            "https://a.example:0",
+            "https://a.example:65536",
+            "https://a.example:443:443",
+            "https://a.example\\b",
+            "https://a%2eexample",
+            "https://a.exa mple",
+            "https://a.example\t",
+            "https://a.example\n",
+            "https://ａ.example",
+            "https://a。example",
+            "https://127.1",
+            "https://0x7f.0.0.1",
+            "https://2130706433",
+            "https://0177.0.0.1",
+            "https://127.0.0.0x1",
+            "https://a.0x",
+            "https://[::1",
+            "https://[::1]x",
+            "https://[0:0::1]",
+            "https://[::ffff:127.0.0.1]",
+            "https://[fe80::1%25eth0]",
+            "https://::1",
+            " https://a.example",
+        ] {
+            assert!(Origin::parse(given).is_err(), "{given:?} was taken");
+        }
+    }
+
+    #[test]
+    fn loopback_is_an_address_and_not_a_name_that_looks_like_one() {
+        for (given, wanted) in [
+            ("http://127.0.0.1", true),
+            ("http://127.9.9.9:5000", true),
+            ("http://[::1]", true),
+            ("http://localhost:5000", true),
+            ("http://127.0.0.1.nip.example", false),
+            ("http://localhost.example", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(Origin::parse(given).unwrap().is_loopback(), wanted, "{given}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The protocols of the tools that call: bytes and variables in, bytes out. Pure: no cache, no HTTP, no files.
+
+pub mod kubectl;

@@ -1,0 +1,197 @@
+//! ExecCredential of `client.authentication.k8s.io`, `v1` and `v1beta1`: what kubectl, helm and every client-go program
+//! runs as `users[].user.exec` of a kubeconfig.
+//!
+//! The request comes in the variable `KUBERNETES_EXEC_INFO`; standard input belongs to the user and is never read.
+//! Source: kubernetes/client-go, `plugin/pkg/client/auth/exec/exec.go`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, printable};
+use crate::token::{Held, rfc3339};
+
+/// The variable that carries the request.
+pub const EXEC_INFO: &str = "KUBERNETES_EXEC_INFO";
+
+const VERSIONS: [&str; 2] = ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
+
+/// What the client asks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The version to answer in; the client refuses any other than the one its kubeconfig names.
+    api_version: &'static str,
+    /// URL of the API server, if the kubeconfig says `provideClusterInfo: true`.
+    pub server: Option<String>,
+    /// Whether the client will check the server's certificate.
+    pub verified: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecInfo<'a> {
+    api_version: Option<&'a str>,
+    kind: Option<&'a str>,
+    #[serde(default)]
+    spec: Spec,
+}
+
+#[derive(Default, Deserialize)]
+struct Spec {
+    cluster: Option<Cluster>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Cluster {
+    server: Option<String>,
+    #[serde(default)]
+    insecure_skip_tls_verify: bool,
+}
+
+impl Request {
+    /// Reads the value of [`EXEC_INFO`]; without one, as when somebody tries the command by hand, it is a `v1` request.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config): the kubeconfig asks for something else.
+    pub fn read(info: Option<&str>) -> Result<Request> {
+        let Some(info) = info else {
+            return Ok(Request { api_version: VERSIONS[0], server: None, verified: true });
+        };
+        let other = |why: &str| {
+            let hint = "let kubectl start this command; it sets the variable itself";
+            Error::config(format!("{EXEC_INFO} is not an ExecCredential: {why}"), hint)
+        };
+        // An object only: the derived parser would take a list of values in order as well.
+        if !info.trim_ascii_start().starts_with('{') {
+            return Err(other("it is no JSON object"));
+        }
+        let info: ExecInfo<'_> = serde_json::from_str(info).map_err(|error| other(&error.to_string()))?;
+        if let Some(kind) = info.kind.filter(|kind| *kind != "ExecCredential") {
+            return Err(other(&format!("its kind is {kind:?}")));
+        }
+        let asked = info.api_version.unwrap_or_default();
+        let api_version = VERSIONS.into_iter().find(|known| *known == asked).ok_or_else(|| {
+            Error::config(
+                format!(
+                    "the kubeconfig asks for apiVersion {:?}, which this command does not speak",
+                    printable(asked, 80)
+                ),
+                format!("set apiVersion of the exec entry to {} (or {})", VERSIONS[0], VERSIONS[1]),
+            )
+        })?;
+        let (server, verified) = match info.spec.cluster {
+            Some(cluster) => (cluster.server, !cluster.insecure_skip_tls_verify),
+            None => (None, true),
+        };
+        Ok(Request { api_version, server, verified })
+    }
+
+    /// The answer with a token, one JSON object and a newline. A token of unknown lifetime goes without a time; the client
+    /// then keeps it until the server refuses it.
+    pub fn answer(&self, held: &Held) -> Vec<u8> {
+        let answer = Answer {
+            kind: "ExecCredential",
+            api_version: self.api_version,
+            status: Status { token: held.token.expose(), expiration_timestamp: held.told_expiry().map(rfc3339) },
+        };
+        // Texts and options of texts: this cannot fail.
+        let mut bytes = serde_json::to_vec(&answer).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    kind: &'a str,
+    api_version: &'a str,
+    status: Status<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status<'a> {
+    token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration_timestamp: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::system::Moment;
+    use crate::token::{Life, Token};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn held(lifetime: Option<u64>) -> Held {
+        let life = lifetime.map(|seconds| Life { lifetime: Duration::from_secs(seconds), age: Duration::ZERO });
+        Held { token: Token::new("t0k.en").unwrap(), life, now: Moment { unix_ms: 1_795_291_200_000, boot_ms: 0 } }
+    }
+
+    #[test]
+    fn the_version_asked_for_is_answered() {
+        let ask = |info: Option<String>| {
+            Request::read(info.as_deref()).map(|request| String::from_utf8(request.answer(&held(Some(3600)))).unwrap())
+        };
+        let answer = |version: &str| {
+            format!(
+                "{{\"kind\":\"ExecCredential\",\"apiVersion\":\"client.authentication.k8s.io/{version}\",\
+                 \"status\":{{\"token\":\"t0k.en\",\"expirationTimestamp\":\"2026-11-21T20:59:50Z\"}}}}\n"
+            )
+        };
+        let info = |version: &str| {
+            format!(
+                "{{\"kind\":\"ExecCredential\",\"apiVersion\":\"client.authentication.k8s.io/{version}\",\"spec\":{{\"interactive\":false}}}}\n"
+            )
+        };
+        assert_eq!(ask(None), Ok(answer("v1")));
+        assert_eq!(ask(Some(info("v1"))), Ok(answer("v1")));
+        assert_eq!(ask(Some(info("v1beta1"))), Ok(answer("v1beta1")));
+        assert_eq!(ask(Some(info("v1alpha1"))).unwrap_err().kind, Kind::Config);
+    }
+
+    #[test]
+    fn a_token_of_unknown_lifetime_goes_without_a_time() {
+        let answer = String::from_utf8(Request::read(None).unwrap().answer(&held(None))).unwrap();
+        assert!(answer.ends_with("\"status\":{\"token\":\"t0k.en\"}}\n"), "{answer}");
+    }
+
+    #[test]
+    fn the_cluster_is_read() {
+        let request = |cluster: &str| {
+            Request::read(Some(&format!(
+                "{{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"spec\":{{\"cluster\":{cluster},\"interactive\":true}}}}"
+            )))
+            .map(|request| (request.server, request.verified))
+        };
+        let server = Some("https://k.example:6443".to_owned());
+        assert_eq!(request("null"), Ok((None, true)));
+        assert_eq!(
+            request(r#"{"server":"https://k.example:6443","config":null,"future":1}"#),
+            Ok((server.clone(), true))
+        );
+        assert_eq!(
+            request(r#"{"server":"https://k.example:6443","insecure-skip-tls-verify":true}"#),
+            Ok((server, false))
+        );
+        assert!(request("7").is_err());
+    }
+
+    #[test]
+    fn what_is_no_exec_credential_is_refused() {
+        for info in
+            ["", "{", "[]", "null", "7", "{}", r#"{"kind":"Pod","apiVersion":"client.authentication.k8s.io/v1"}"#]
+        {
+            assert_eq!(Request::read(Some(info)).unwrap_err().kind, Kind::Config, "{info}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_panics(info in ".{0,200}") {
+            let _ = Request::read(Some(&info));
+        }
+    }
+}

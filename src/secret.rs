@@ -1,0 +1,272 @@
+//! The client secret: the type that keeps it from being shown, and where it comes from.
+//!
+//! A profile holds a [`Source`], never the secret: nothing is opened, asked or run before a token has to be fetched.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use crate::error::{Error, Result};
+use crate::files::{self, Links};
+use crate::system::{Deadline, System};
+
+/// Longest client secret in bytes.
+pub const MAX_SECRET: usize = 8 * 1024;
+
+/// Longest client assertion in bytes: a JWT signed with RSA and full of claims stays well below it.
+pub const MAX_ASSERTION: usize = 16 * 1024;
+
+/// Something that must not be seen. No `Display`, no `Serialize`, no `Deref`; the one way out is [`Secret::expose`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes one line of at most `max` bytes of printable ASCII; one trailing newline (LF or CRLF) is not part of it.
+    /// The error says what is wrong with it, never what it is.
+    pub fn new(bytes: &[u8], max: usize) -> Result<Secret, &'static str> {
+        let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            return Err("is empty");
+        }
+        if line.len() > max {
+            return Err("is too long");
+        }
+        if line.contains(&b'\n') || line.contains(&b'\r') {
+            return Err("has more than one line");
+        }
+        if !line.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+            return Err("has a character that is not printable ASCII");
+        }
+        // ASCII, so this cannot fail; written so that it need not panic if the check above is ever changed.
+        String::from_utf8(line.to_vec()).map(Secret).map_err(|_| "is not text")
+    }
+
+    /// The secret itself, for the request that carries it and for nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where a client secret is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The keyring of the operating system, in the entry bound to the endpoint and the client id.
+    Keyring,
+    /// A file with the secret as its one line.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+    /// The standard output of a program: absolute path and arguments, run without a shell.
+    Command(Vec<String>),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Keyring => f.write_str("the keyring"),
+            Source::File(path) => write!(f, "the file {}", path.display()),
+            Source::Env(name) => write!(f, "the variable {name}"),
+            Source::Command(argv) => write!(f, "the command {}", argv.first().map_or("", String::as_str)),
+        }
+    }
+}
+
+impl Source {
+    /// Reads the secret, within `deadline`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config), naming the source, if it is missing, unsafe, late or holds
+    /// something that cannot be a secret.
+    pub fn read(&self, system: &System<'_>, deadline: Deadline) -> Result<Secret> {
+        let (bytes, hint) = match self {
+            Source::Keyring => {
+                return Err(Error::config(
+                    "the client secret is in the keyring, which this version cannot read",
+                    "use {\"file\": …}, {\"env\": …} or {\"command\": […]} as client_secret",
+                ));
+            }
+            Source::File(path) => {
+                (read_file("client secret", path, MAX_SECRET)?, "put the secret alone on the first line of the file")
+            }
+            Source::Env(name) => {
+                let value = (system.env)(name).filter(|value| !value.is_empty()).ok_or_else(|| {
+                    Error::config(
+                        format!("the variable {name}, which should hold the client secret, is not set"),
+                        format!("set {name}, or name another client_secret in the profile"),
+                    )
+                })?;
+                (value.into_encoded_bytes(), "set the variable to the secret and nothing else")
+            }
+            Source::Command(argv) => (
+                run(argv, system, deadline)?,
+                "make the command print the secret on one line of standard output and nothing else",
+            ),
+        };
+        Secret::new(&bytes, MAX_SECRET)
+            .map_err(|fault| Error::config(format!("the client secret from {self} {fault}; it was not sent"), hint))
+    }
+}
+
+/// Reads the client assertion (RFC 7523 §2.2), a JWT that something else renews in place.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config), as for a secret file.
+pub fn read_assertion(path: &Path) -> Result<Secret> {
+    let bytes = read_file("client assertion", path, MAX_ASSERTION)?;
+    let secret = Secret::new(&bytes, MAX_ASSERTION).map_err(|fault| {
+        Error::config(
+            format!("the client assertion in {} {fault}; it was not sent", path.display()),
+            "point client_assertion at a file that holds one JWT",
+        )
+    })?;
+    let jwt = secret.expose();
+    let shaped = jwt.split('.').count() == 3
+        && jwt.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if !shaped {
+        return Err(Error::config(
+            format!("the client assertion in {} is not a JWT; it was not sent", path.display()),
+            "point client_assertion at a file that holds one JWT, such as a projected service-account token",
+        ));
+    }
+    Ok(secret)
+}
+
+/// Reads a small file that holds `what`. Links are followed, because Kubernetes mounts secrets through them; what
+/// everybody may write is refused.
+fn read_file(what: &str, path: &Path, max: usize) -> Result<Vec<u8>> {
+    let judge = |meta: &std::fs::Metadata| match meta.mode() & 0o002 {
+        0 => Ok(()),
+        _ => Err("everybody may write it (chmod o-w takes that away)"),
+    };
+    files::read(path, Links::Followed, max as u64 + 2, judge).map_err(|error| {
+        Error::config(
+            format!("cannot use the {what} file {}: {error}", path.display()),
+            "name an existing regular file that you may read, that only its owner may write, and that holds one line",
+        )
+    })
+}
+
+/// Variables that a secret command keeps. Everything else is taken away, our own secrets above all: `PATH` and the
+/// loader's variables could be set by whoever wrote a kubeconfig, and would then decide what runs.
+const KEPT: [&str; 7] = ["HOME", "USER", "LOGNAME", "LANG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TZ"];
+
+/// The search path of a secret command.
+const SAFE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs a secret command and returns what it wrote to standard output, at most a little more than [`MAX_SECRET`].
+fn run(argv: &[String], system: &System<'_>, deadline: Deadline) -> Result<Vec<u8>> {
+    let Some((program, args)) = argv.split_first() else {
+        return Err(Error::config("the secret command is empty", "give it an absolute path"));
+    };
+    let fault = |what: String| {
+        Error::config(format!("the secret command {program} {what}"), format!("run it by hand to see why: {program}"))
+    };
+    let kept = KEPT.iter().filter_map(|name| Some((*name, (system.env)(name)?)));
+    let mut child = Command::new(program)
+        .args(args)
+        .env_clear()
+        .envs(kept.collect::<Vec<(&str, OsString)>>())
+        .env("PATH", SAFE_PATH)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // What it says there may be anything, the secret included; whoever needs it runs the command by hand.
+        .stderr(Stdio::null())
+        // A group of its own, so that what it started ends with it.
+        .process_group(0)
+        .spawn()
+        .map_err(|error| fault(format!("cannot be started: {error}")))?;
+
+    let output = read_within(&mut child, deadline);
+    let status = match &output {
+        // Standard output has ended; what is left of it may take no longer than the rest of the time.
+        Some(Ok(bytes)) if bytes.len() <= MAX_SECRET + 2 => wait_within(&mut child, deadline),
+        _ => None,
+    };
+    let Some(status) = status else {
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+        let _ = child.wait();
+        return Err(match output {
+            Some(Ok(bytes)) if bytes.len() > MAX_SECRET + 2 => fault("printed more than a secret".to_owned()),
+            Some(Err(error)) => fault(format!("could not be read: {error}")),
+            _ => fault("did not end in time".to_owned()),
+        });
+    };
+    if !status.success() {
+        return Err(fault(format!("failed ({status})")));
+    }
+    output.unwrap_or_else(|| Ok(Vec::new())).map_err(|error| fault(format!("could not be read: {error}")))
+}
+
+/// Reads the child's standard output to its end, or to the bound, or until `deadline`: `None`.
+fn read_within(child: &mut Child, deadline: Deadline) -> Option<std::io::Result<Vec<u8>>> {
+    let stdout = child.stdout.take()?;
+    let (sender, receiver) = mpsc::channel();
+    // A read cannot be given a deadline; the thread ends with the pipe, and the pipe with the process group.
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stdout.take(MAX_SECRET as u64 + 3).read_to_end(&mut bytes);
+        let _ = sender.send(read.map(|_| bytes));
+    });
+    receiver.recv_timeout(deadline.left()).ok()
+}
+
+/// Waits for the child to end, until `deadline`: `None`.
+fn wait_within(child: &mut Child, deadline: Deadline) -> Option<std::process::ExitStatus> {
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        if deadline.passed() {
+            return None;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2).min(deadline.left()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_one_line_of_printable_ascii() {
+        for (given, wanted) in [
+            (&b"s3cret"[..], Ok("s3cret")),
+            (b"s3cret\n", Ok("s3cret")),
+            (b"s3cret\r\n", Ok("s3cret")),
+            (b"with space and ~!@#$%^&*", Ok("with space and ~!@#$%^&*")),
+            (b"", Err("is empty")),
+            (b"\n", Err("is empty")),
+            (b"a\nb", Err("has more than one line")),
+            (b"a\n\n", Err("has more than one line")),
+            (b"tab\there", Err("has a character that is not printable ASCII")),
+            (b"nul\0", Err("has a character that is not printable ASCII")),
+            ("café".as_bytes(), Err("has a character that is not printable ASCII")),
+        ] {
+            let secret = Secret::new(given, 64);
+            assert_eq!(secret.as_ref().map(Secret::expose).map_err(|e| *e), wanted, "{given:?}");
+        }
+        assert_eq!(Secret::new(&[b'x'; 65], 64), Err("is too long"));
+        assert!(Secret::new(&[b'x'; 64], 64).is_ok());
+    }
+
+    #[test]
+    fn debug_does_not_show_a_secret() {
+        let secret = Secret::new(b"canary", 64);
+        assert!(!format!("{secret:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,233 @@
+//! How the issuer answers one request, in good HTTP or in bad.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::wire::Floor;
+
+/// How one request is answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    kind: Kind,
+    headers: Vec<(String, String)>,
+    wait: Duration,
+    pace: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Http { status: u16, body: Vec<u8> },
+    Grant,
+    Raw(Vec<u8>),
+    Cut(Vec<u8>),
+    EndlessBody,
+    EndlessHeaders,
+    Hang,
+    Close,
+}
+
+/// Answers in good HTTP.
+impl Answer {
+    /// What the issuer does without a script: a token for the right client, else the refusal.
+    pub(crate) fn grant() -> Answer {
+        Answer::of(Kind::Grant)
+    }
+
+    pub(crate) fn json(status: u16, body: Value) -> Answer {
+        Answer::text(status, "application/json", &body.to_string())
+    }
+
+    pub(crate) fn text(status: u16, content_type: &str, body: &str) -> Answer {
+        Answer::of(Kind::Http { status, body: body.as_bytes().to_vec() }).header("Content-Type", content_type)
+    }
+
+    /// RFC 6749 §5.2: `error` and `error_description`.
+    pub(crate) fn oauth_error(status: u16, error: &str, description: &str) -> Answer {
+        Answer::json(status, json!({"error": error, "error_description": description}))
+    }
+
+    /// The Run:ai API's own shape: `code` and `message`.
+    pub(crate) fn runai_error(status: u16, message: &str) -> Answer {
+        Answer::json(status, json!({"code": status, "message": message}))
+    }
+
+    pub(crate) fn redirect(status: u16, location: &str) -> Answer {
+        Answer::text(status, "text/plain", "").header("Location", location)
+    }
+
+    /// One header more; for [`Answer::raw`] and the faults without a head it has no meaning.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Answer {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// This answer, but only after a while.
+    pub(crate) fn after(mut self, wait: Duration) -> Answer {
+        self.wait = wait;
+        self
+    }
+
+    /// This answer, one byte at a time (slow loris).
+    pub(crate) fn paced(mut self, every: Duration) -> Answer {
+        self.pace = Some(every);
+        self
+    }
+}
+
+/// Faults.
+impl Answer {
+    /// These bytes as they are, status line and all, or no HTTP at all.
+    pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Answer {
+        Answer::of(Kind::Raw(bytes.into()))
+    }
+
+    /// [`Answer::raw`], one byte at a time.
+    pub(crate) fn drip(bytes: impl Into<Vec<u8>>, every: Duration) -> Answer {
+        Answer::raw(bytes).paced(every)
+    }
+
+    /// Nothing, until the issuer is dropped.
+    pub(crate) fn hang() -> Answer {
+        Answer::of(Kind::Hang)
+    }
+
+    /// The connection's end in the place of an answer.
+    pub(crate) fn close() -> Answer {
+        Answer::of(Kind::Close)
+    }
+
+    /// A body that ends before the length that its head promised.
+    pub(crate) fn cut(body: impl Into<Vec<u8>>) -> Answer {
+        Answer::of(Kind::Cut(body.into())).header("Content-Type", "application/json")
+    }
+
+    /// A 200 whose chunked body, the beginning of a grant, never ends.
+    pub(crate) fn endless_body(content_type: &str) -> Answer {
+        Answer::of(Kind::EndlessBody).header("Content-Type", content_type)
+    }
+
+    /// A 200 whose headers never end.
+    pub(crate) fn endless_headers() -> Answer {
+        Answer::of(Kind::EndlessHeaders)
+    }
+
+    fn of(kind: Kind) -> Answer {
+        Answer { kind, headers: Vec::new(), wait: Duration::ZERO, pace: None }
+    }
+}
+
+/// How a connection is left after its answer.
+pub(super) enum Ended {
+    Politely,
+    /// Without TLS's good-bye.
+    Abruptly,
+}
+
+/// On the wire.
+impl Answer {
+    /// Writes the answer; `default` says what [`Answer::grant`] stands for here.
+    pub(super) fn write(
+        mut self,
+        to: &mut impl Write,
+        floor: &Floor,
+        default: impl FnOnce() -> Answer,
+    ) -> io::Result<Ended> {
+        floor.sleep(self.wait);
+        if let Kind::Grant = self.kind {
+            let default = default();
+            self.kind = default.kind;
+            self.headers.extend(default.headers);
+        }
+        match &self.kind {
+            Kind::Http { status, body } => {
+                let mut bytes = self.head(*status, Some(body.len()));
+                bytes.extend_from_slice(body);
+                self.send(to, floor, &bytes)?;
+            }
+            Kind::Raw(bytes) => self.send(to, floor, bytes)?,
+            Kind::Cut(body) => {
+                let mut bytes = self.head(200, Some(body.len() + 1000));
+                bytes.extend_from_slice(body);
+                self.send(to, floor, &bytes)?;
+            }
+            Kind::EndlessBody => {
+                self.send(to, floor, &self.head(200, None))?;
+                self.send(to, floor, b"11\r\n{\"access_token\":\"\r\n")?;
+                let chunk = format!("4000\r\n{}\r\n", "a".repeat(0x4000));
+                self.send_until_hung_up(to, floor, chunk.as_bytes())?;
+            }
+            Kind::EndlessHeaders => {
+                self.send(to, floor, b"HTTP/1.1 200 OK\r\n")?;
+                let header = format!("X-Filler: {}\r\n", "a".repeat(1000));
+                self.send_until_hung_up(to, floor, header.as_bytes())?;
+            }
+            Kind::Hang => {
+                floor.wait_for_stop();
+                return Ok(Ended::Abruptly);
+            }
+            // (A default that is again the default would say nothing, too.)
+            Kind::Close | Kind::Grant => return Ok(Ended::Abruptly),
+        }
+        Ok(Ended::Politely)
+    }
+
+    /// Status line and headers; without a length, the body comes in chunks.
+    fn head(&self, status: u16, length: Option<usize>) -> Vec<u8> {
+        let framing = match length {
+            Some(length) => format!("Content-Length: {length}"),
+            None => "Transfer-Encoding: chunked".to_owned(),
+        };
+        let reason = reason(status);
+        let mut head =
+            format!("HTTP/1.1 {status} {reason}\r\nConnection: close\r\nCache-Control: no-store\r\n{framing}\r\n");
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += "\r\n";
+        head.into_bytes()
+    }
+
+    fn send(&self, to: &mut impl Write, floor: &Floor, bytes: &[u8]) -> io::Result<()> {
+        let Some(pace) = self.pace else {
+            to.write_all(bytes)?;
+            return to.flush();
+        };
+        for byte in bytes {
+            to.write_all(&[*byte])?;
+            to.flush()?;
+            floor.sleep(pace);
+        }
+        Ok(())
+    }
+
+    fn send_until_hung_up(&self, to: &mut impl Write, floor: &Floor, bytes: &[u8]) -> io::Result<()> {
+        while !floor.stopped() {
+            self.send(to, floor, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Status",
+    }
+}

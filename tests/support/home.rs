@@ -1,0 +1,447 @@
+//! A fresh home directory for each test, and the program run in it as a user would: with no
+//! environment but the one a test gives it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::issuer::wire::{lock, raise_file_limit, spawn};
+use super::issuer::{CLIENT_ID, CLIENT_SECRET, Issuer, REALM};
+
+/// The name of the profile in [`Home::keycloak`]'s config.
+pub(crate) const PROFILE: &str = "prod";
+
+/// No call may take longer, whatever happens: a test that hangs says nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A home directory, gone with the test. Below it, all 0700:
+/// `config/`, `cache/` and `run/` (the XDG directories) and `work/` (where the program is started).
+pub(crate) struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    pub(crate) fn new() -> Home {
+        let dir = tempfile::Builder::new()
+            .prefix("runai-credential-test-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .expect("make a temporary home");
+        let home = Home { dir };
+        for name in ["config", "cache", "run", "work"] {
+            make_dir(&home.path().join(name));
+        }
+        home
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where the program keeps its cache; it makes this directory itself.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        self.path().join("cache/runai-credential")
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.path().join("config/runai-credential/config.json")
+    }
+
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.path().join("run")
+    }
+
+    pub(crate) fn work_dir(&self) -> PathBuf {
+        self.path().join("work")
+    }
+
+    /// Writes a file with exactly this mode, whatever the umask; its directories are made 0700.
+    pub(crate) fn write(&self, relative: impl AsRef<Path>, bytes: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+        let path = self.path().join(relative);
+        make_dir(path.parent().expect("a path below the home"));
+        let wrote = (|| {
+            // Never even for a moment readable to others: a test may look at just that.
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            file.write_all(bytes.as_ref())?;
+            file.set_permissions(Permissions::from_mode(mode))
+        })();
+        wrote.unwrap_or_else(|error: io::Error| panic!("write {}: {error}", path.display()));
+        path
+    }
+
+    /// Writes the program's config file.
+    pub(crate) fn config(&self, config: &Value) -> PathBuf {
+        let text = serde_json::to_string_pretty(config).expect("a value prints");
+        self.write(self.config_file(), text, 0o600)
+    }
+
+    /// Configures one profile for this issuer's Keycloak endpoint, with the right secret in a file;
+    /// answers the config, for a test to vary and write again.
+    pub(crate) fn keycloak(&self, issuer: &Issuer) -> Value {
+        let secret = self.write("secret", format!("{CLIENT_SECRET}\n"), 0o600);
+        let ca = self.write("ca.pem", issuer.ca_pem(), 0o644);
+        let config = json!({"profiles": {PROFILE: {
+            "url": issuer.url(),
+            "realm": REALM,
+            "client_id": CLIENT_ID,
+            "client_secret": {"file": secret},
+            "ca_file": ca,
+        }}});
+        self.config(&config);
+        config
+    }
+
+    /// The program with these arguments, in this home, with nothing on stdin.
+    pub(crate) fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runai-credential"));
+        command
+            .args(args.into_iter().map(|arg| arg.as_ref().to_owned()))
+            .env_clear()
+            .env("HOME", self.path())
+            .env("XDG_CONFIG_HOME", self.path().join("config"))
+            .env("XDG_CACHE_HOME", self.path().join("cache"))
+            .env("XDG_RUNTIME_DIR", self.run_dir())
+            .env("PATH", "/usr/bin:/bin")
+            .env("LANG", "C.UTF-8")
+            .current_dir(self.work_dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the program to its end.
+    #[track_caller]
+    pub(crate) fn run<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Outcome {
+        self.run_with(args, |_| {})
+    }
+
+    /// Runs the program with a changed command: variables, directory, streams.
+    #[track_caller]
+    pub(crate) fn run_with<S: AsRef<str>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        change: impl FnOnce(&mut Command),
+    ) -> Outcome {
+        let mut command = self.command(args);
+        change(&mut command);
+        Running::start(&mut command).finish()
+    }
+
+    /// Runs the program with this on its stdin.
+    #[track_caller]
+    pub(crate) fn run_fed<S: AsRef<str>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        input: impl Into<Vec<u8>>,
+    ) -> Outcome {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped());
+        let mut running = Running::start(&mut command);
+        running.feed(input.into());
+        running.finish()
+    }
+
+    /// Runs the program `count` times at once, with the same arguments.
+    #[track_caller]
+    pub(crate) fn spawn_many<S: AsRef<str>>(&self, count: usize, args: impl IntoIterator<Item = S>) -> Vec<Outcome> {
+        raise_file_limit();
+        let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        // Everything is ready before the first one starts.
+        let ready = Arc::new(Barrier::new(count));
+        let threads: Vec<_> = (0..count)
+            .map(|_| {
+                let mut command = self.command(&args);
+                let ready = Arc::clone(&ready);
+                spawn("storm", move || {
+                    ready.wait();
+                    Running::start(&mut command).finish()
+                })
+            })
+            .collect();
+        let outcomes = threads.into_iter().map(thread::JoinHandle::join);
+        outcomes.map(|outcome| outcome.expect("see the panic above")).collect()
+    }
+
+    /// Everything below the home but directories, by relative path, with its permission bits.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, u32> {
+        const TYPE: u32 = 0o170_000;
+        const DIRECTORY: u32 = 0o040_000;
+        let entries = self.tree().into_iter();
+        let files = entries.filter(|(_, mode)| mode & TYPE != DIRECTORY);
+        files.map(|(path, mode)| (path, mode & 0o7777)).collect()
+    }
+
+    /// Everything below the home, directories too, by relative path, with the full `st_mode`.
+    pub(crate) fn tree(&self) -> BTreeMap<PathBuf, u32> {
+        let mut found = BTreeMap::new();
+        walk(self.path(), &mut |path, metadata| {
+            let relative = path.strip_prefix(self.path()).unwrap_or(path);
+            found.insert(relative.to_owned(), metadata.permissions().mode());
+        });
+        found
+    }
+
+    /// The regular files below the home that contain these bytes, by relative path.
+    pub(crate) fn grep(&self, needle: impl AsRef<[u8]>) -> Vec<PathBuf> {
+        let needle = needle.as_ref();
+        assert!(!needle.is_empty(), "every file contains nothing");
+        let mut found = Vec::new();
+        walk(self.path(), &mut |path, metadata| {
+            if !metadata.is_file() {
+                return;
+            }
+            let bytes = fs::read(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
+            if bytes.windows(needle.len()).any(|window| window == needle) {
+                found.push(path.strip_prefix(self.path()).unwrap_or(path).to_owned());
+            }
+        });
+        found.sort();
+        found
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A test may have taken away the right to write; removing needs it back.
+        walk(self.dir.path(), &mut |path, metadata| {
+            if metadata.is_dir() {
+                let _ = fs::set_permissions(path, Permissions::from_mode(0o700));
+            }
+        });
+    }
+}
+
+/// A started program whose output is being collected.
+pub(crate) struct Running {
+    child: Child,
+    what: String,
+    started: Instant,
+    stdout: Collected,
+    stderr: Collected,
+    /// One message for each pipe that reaches its end; `pipes` are still open.
+    ends: Receiver<()>,
+    pipes: usize,
+}
+
+type Collected = Arc<Mutex<Vec<u8>>>;
+
+impl Running {
+    /// Starts any command. Streams that are pipes are read all the time, so that it never blocks.
+    #[track_caller]
+    pub(crate) fn start(command: &mut Command) -> Running {
+        let what = describe(command);
+        let started = Instant::now();
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {what}: {error}"));
+        let (end, ends) = mpsc::channel();
+        let mut pipes = 0;
+        let mut stdout = Collected::default();
+        let mut stderr = Collected::default();
+        if let Some(pipe) = child.stdout.take() {
+            stdout = collect(pipe, end.clone());
+            pipes += 1;
+        }
+        if let Some(pipe) = child.stderr.take() {
+            stderr = collect(pipe, end);
+            pipes += 1;
+        }
+        Running { child, what, started, stdout, stderr, ends, pipes }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL; [`Running::finish`] tells what there was until then.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+    }
+
+    /// Writes this to its stdin, which must be a pipe, and closes it.
+    pub(crate) fn feed(&mut self, input: Vec<u8>) {
+        let mut stdin = self.child.stdin.take().expect("stdin is a pipe");
+        // Not here: a program that does not read would block us. That it left is no error either.
+        spawn("feed", move || drop(stdin.write_all(&input)));
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Outcome {
+        // The ends of the pipes come with the program's end and wake us at once. Looking at the
+        // program itself now and then is for the case that a child of its holds them open.
+        let mut status = None;
+        while status.is_none() {
+            let nap = Duration::from_millis(if self.pipes > 0 { 50 } else { 1 });
+            if self.pipes > 0 && self.wait_for_pipe(nap) {
+                continue;
+            }
+            status = self.child.try_wait().expect("wait for a child");
+            if status.is_none() && self.pipes == 0 {
+                thread::sleep(nap);
+            }
+            if status.is_none() && self.started.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                status = self.child.wait().ok();
+                let outcome = self.outcome(status.expect("status of a killed child"));
+                panic!("still running after {PATIENCE:?}, killed\n{outcome}");
+            }
+        }
+        let elapsed = self.started.elapsed();
+        // In a storm, a process just forked for another test holds our pipes until it is scheduled
+        // and becomes its program: long enough to be taken for something that was left behind.
+        let grace = Duration::from_secs(2);
+        while self.pipes > 0 && self.wait_for_pipe(grace) {}
+        Outcome { elapsed, ..self.outcome(status.expect("the loop ended")) }
+    }
+
+    /// Did a pipe reach its end in this time?
+    fn wait_for_pipe(&mut self, time: Duration) -> bool {
+        let ended = self.ends.recv_timeout(time) != Err(RecvTimeoutError::Timeout);
+        self.pipes -= usize::from(ended);
+        ended
+    }
+
+    fn outcome(&self, status: ExitStatus) -> Outcome {
+        Outcome {
+            what: self.what.clone(),
+            code: status.code(),
+            signal: status.signal(),
+            stdout: String::from_utf8_lossy(&lock(&self.stdout)).into_owned(),
+            stderr: String::from_utf8_lossy(&lock(&self.stderr)).into_owned(),
+            elapsed: self.started.elapsed(),
+            left_behind: self.pipes > 0,
+        }
+    }
+}
+
+/// What a program did, with assertions that tell all of it when they fail.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// The command line.
+    pub(crate) what: String,
+    /// None: ended by a signal.
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) elapsed: Duration,
+    /// A process that outlived the program still had its stdout or stderr open.
+    pub(crate) left_behind: bool,
+}
+
+impl Outcome {
+    #[track_caller]
+    pub(crate) fn code(&self, code: i32) -> &Outcome {
+        assert!(self.code == Some(code), "expected exit code {code}\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stdout_is(&self, expected: impl AsRef<str>) -> &Outcome {
+        let expected = expected.as_ref();
+        assert!(self.stdout == expected, "expected on stdout:\n{expected}\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stdout_has(&self, part: &str) -> &Outcome {
+        assert!(self.stdout.contains(part), "expected within stdout: {part:?}\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stderr_is(&self, expected: impl AsRef<str>) -> &Outcome {
+        let expected = expected.as_ref();
+        assert!(self.stderr == expected, "expected on stderr:\n{expected}\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stderr_has(&self, part: &str) -> &Outcome {
+        assert!(self.stderr.contains(part), "expected within stderr: {part:?}\n{self}");
+        self
+    }
+
+    /// Nothing on stderr.
+    #[track_caller]
+    pub(crate) fn silent(&self) -> &Outcome {
+        assert!(self.stderr.is_empty(), "expected nothing on stderr\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn within(&self, time: Duration) -> &Outcome {
+        assert!(self.elapsed <= time, "expected an end within {time:?}\n{self}");
+        self
+    }
+
+    /// stdout as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("expected JSON on stdout: {error}\n{self}"))
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "--- {}", self.what)?;
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "--- exit code {code}")?,
+            (None, signal) => write!(f, "--- signal {}", signal.unwrap_or_default())?,
+        }
+        let left = if self.left_behind { ", but a child of its still has its output open" } else { "" };
+        writeln!(f, " after {:?}{left}", self.elapsed)?;
+        writeln!(f, "--- stdout ({} bytes)\n{}", self.stdout.len(), self.stdout)?;
+        write!(f, "--- stderr ({} bytes)\n{}", self.stderr.len(), self.stderr)
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static, end: Sender<()>) -> Collected {
+    let collected = Collected::default();
+    let sink = Arc::clone(&collected);
+    spawn("collect", move || {
+        let mut chunk = [0; 8192];
+        while let Ok(read @ 1..) = pipe.read(&mut chunk) {
+            lock(&sink).extend_from_slice(&chunk[..read]);
+        }
+        // Nobody waits any more if a child of the program held the pipe for long.
+        let _ = end.send(());
+    });
+    collected
+}
+
+fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Visits everything below a directory, a directory before what is in it; follows no links.
+fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) {
+    // What vanishes meanwhile, or may not be read, is not there for us either.
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if let Ok(metadata) = entry.metadata() {
+            visit(&entry.path(), &metadata);
+            if metadata.is_dir() {
+                walk(&entry.path(), visit);
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn make_dir(path: &Path) {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.unwrap_or_else(|error| panic!("make {}: {error}", path.display()));
+}

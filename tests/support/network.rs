@@ -1,0 +1,233 @@
+//! What can stand between a client and its server: proxies, mute servers, black holes.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::issuer::wire::{Floor, Listener, Request, lock, raise_file_limit, spawn};
+
+/// An address that never completes a connection, as a dropped route or a silent firewall does.
+pub(crate) struct BlackHole {
+    listener: TcpListener,
+    /// They sit in the listener's queue, which nobody empties: the kernel ignores later ones.
+    _queue: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    pub(crate) fn start() -> BlackHole {
+        BlackHole::at((Ipv4Addr::LOCALHOST, 0).into()).expect("a free loopback port")
+    }
+
+    /// At a given loopback address: say at `[::1]`, with the port of an issuer on 127.0.0.1.
+    ///
+    /// # Errors
+    /// The address is taken, or this machine has no such address (no IPv6).
+    pub(crate) fn at(address: SocketAddr) -> io::Result<BlackHole> {
+        // A queue longer than this is not the kernel's doing: then connect is not going to hang.
+        const LIMIT: usize = 20_000;
+        raise_file_limit();
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        let mut queue = Vec::new();
+        while queue.len() < LIMIT {
+            match TcpStream::connect_timeout(&address, Duration::from_millis(250)) {
+                Ok(stream) => queue.push(stream),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Ok(BlackHole { listener, _queue: queue });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other(format!("{LIMIT} connections wait and the queue is not full")))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().expect("address of a bound socket")
+    }
+
+    /// By address, so that no other address of `localhost` answers in its place.
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.address())
+    }
+}
+
+/// A server that accepts connections and never says a word: no TLS, no HTTP.
+pub(crate) struct Mute(Listener);
+
+impl Mute {
+    pub(crate) fn start() -> Mute {
+        Mute(Listener::start("mute", |_, floor| floor.wait_for_stop()))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.0.port())
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.0.accepted()
+    }
+}
+
+/// The URL of a loopback port where nobody listens.
+///
+/// The port was free a moment ago and Linux gives it to nobody else soon; nothing keeps it free.
+pub(crate) fn refused_url() -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a loopback port");
+    let port = listener.local_addr().expect("address of a bound socket").port();
+    format!("https://127.0.0.1:{port}")
+}
+
+/// A forward proxy as companies have them, for CONNECT only.
+///
+/// It reaches nothing but loopback: a target elsewhere is a bad gateway, unless [`Proxy::route`]
+/// says which local server plays it.
+pub(crate) struct Proxy {
+    listener: Listener,
+    state: Arc<Mutex<ProxyState>>,
+}
+
+#[derive(Default)]
+struct ProxyState {
+    log: Vec<Connect>,
+    login: Option<String>,
+    refusal: Option<u16>,
+    routes: Vec<(String, SocketAddr)>,
+}
+
+/// What a client asked the proxy for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Connect {
+    /// `CONNECT`, if the client is right.
+    pub(crate) method: String,
+    /// `host:port`, as sent.
+    pub(crate) target: String,
+    /// `Proxy-Authorization`, as sent.
+    pub(crate) authorization: Option<String>,
+}
+
+impl Proxy {
+    pub(crate) fn start() -> Proxy {
+        let state = Arc::new(Mutex::new(ProxyState::default()));
+        let listener = {
+            let state = Arc::clone(&state);
+            // An error here is a client that left: the log tells what it asked for.
+            Listener::start("proxy", move |stream, floor| {
+                let _ = tunnel(stream, floor, &state);
+            })
+        };
+        Proxy { listener, state }
+    }
+
+    /// `http://localhost:PORT`, without a login.
+    pub(crate) fn url(&self) -> String {
+        format!("http://localhost:{}", self.listener.port())
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.listener.port()
+    }
+
+    /// From now on it wants this login (Basic) and answers 407 without.
+    pub(crate) fn require_login(&self, user: &str, password: &str) {
+        let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+        lock(&self.state).login = Some(basic);
+    }
+
+    /// From now on it refuses every target with this status.
+    pub(crate) fn refuse(&self, status: u16) {
+        lock(&self.state).refusal = Some(status);
+    }
+
+    /// Leads a target (`app.run.ai:443`) to a local server: the proxy resolves names, not we.
+    pub(crate) fn route(&self, target: &str, to: SocketAddr) {
+        lock(&self.state).routes.push((target.to_owned(), to));
+    }
+
+    /// Every request so far.
+    pub(crate) fn connects(&self) -> Vec<Connect> {
+        lock(&self.state).log.clone()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.listener.accepted()
+    }
+}
+
+fn tunnel(mut client: &TcpStream, floor: &Floor, state: &Mutex<ProxyState>) -> io::Result<()> {
+    let Some(request) = Request::read(&mut client)? else {
+        return Ok(());
+    };
+    let authorization = request.header("proxy-authorization").map(str::to_owned);
+    let (refusal, routed) = {
+        let mut state = lock(state);
+        state.log.push(Connect {
+            method: request.method.clone(),
+            target: request.path.clone(),
+            authorization: authorization.clone(),
+        });
+        let refusal = match &state.login {
+            _ if request.method != "CONNECT" => Some(405),
+            login if login.is_some() && *login != authorization => Some(407),
+            _ => state.refusal,
+        };
+        let route = state.routes.iter().find(|(target, _)| *target == request.path);
+        (refusal, route.map(|(_, address)| *address))
+    };
+    if let Some(status) = refusal {
+        return refuse(client, status);
+    }
+    let Some(server) = routed.or_else(|| loopback(&request.path)) else {
+        return refuse(client, 502);
+    };
+    let Ok(server) = TcpStream::connect(server) else {
+        return refuse(client, 502);
+    };
+    let server = Arc::new(server);
+    let _adopted = floor.adopt(&server);
+    let _ = server.set_nodelay(true);
+    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+
+    let upwards = {
+        let (from, to) = (client.try_clone()?, Arc::clone(&server));
+        spawn("proxy-up", move || forward(&from, &to))
+    };
+    forward(&server, client);
+    let _ = upwards.join();
+    Ok(())
+}
+
+/// Copies until the end, and hands the end on.
+fn forward(mut from: &TcpStream, mut to: &TcpStream) {
+    let _ = io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+/// Names other than `localhost` are not even resolved.
+fn loopback(target: &str) -> Option<SocketAddr> {
+    if let Some(port) = target.strip_prefix("localhost:") {
+        return Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into());
+    }
+    target.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback())
+}
+
+fn refuse(mut client: &TcpStream, status: u16) -> io::Result<()> {
+    let (reason, header) = match status {
+        403 => ("Forbidden", ""),
+        405 => ("Method Not Allowed", ""),
+        407 => ("Proxy Authentication Required", "Proxy-Authenticate: Basic realm=\"acme\"\r\n"),
+        _ => ("Bad Gateway", ""),
+    };
+    // Proxies explain themselves in HTML.
+    let body = format!("<html><body><h1>{status} {reason}</h1></body></html>");
+    let length = body.len();
+    write!(
+        client,
+        "HTTP/1.1 {status} {reason}\r\n{header}Content-Type: text/html\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
+    client.shutdown(Shutdown::Write)
+}

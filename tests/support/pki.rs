@@ -1,0 +1,108 @@
+//! A private certificate authority, as companies run one in front of a self-hosted control plane.
+//!
+//! Keys exist in memory only; a test that needs a file writes one into its own home.
+
+#![allow(dead_code, reason = "the example and the tests each use a part of it")]
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// One certificate authority (ECDSA P-256) and the server certificates it signs.
+pub(crate) struct Pki {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    ca_pem: String,
+}
+
+/// A server's certificate chain and key, as PEM for other programs and as DER for rustls.
+#[derive(Clone)]
+pub(crate) struct ServerCert {
+    /// The server's certificate, then the authority's.
+    pub(crate) chain_pem: String,
+    /// PKCS #8.
+    pub(crate) key_pem: String,
+    pub(crate) chain_der: Vec<CertificateDer<'static>>,
+    key_pkcs8: Vec<u8>,
+}
+
+impl ServerCert {
+    pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key_pkcs8.clone()).into()
+    }
+}
+
+impl Pki {
+    pub(crate) fn new() -> Pki {
+        // Each authority has a name of its own: two of one name make a client report a bad
+        // signature where a user with the wrong CA file sees an unknown issuer.
+        static COUNT: AtomicUsize = AtomicUsize::new(1);
+        let name = format!("Acme Test CA {}", COUNT.fetch_add(1, Ordering::Relaxed));
+
+        let mut params = params(&[], &name, (2020, 2049));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let authority = CertifiedIssuer::self_signed(params, key()).expect("sign the CA");
+        let ca_pem = authority.pem();
+        Pki { authority, ca_pem }
+    }
+
+    /// The authority that every server of the test run uses if it is not told otherwise.
+    pub(crate) fn shared() -> &'static Pki {
+        static SHARED: OnceLock<Pki> = OnceLock::new();
+        SHARED.get_or_init(Pki::new)
+    }
+
+    /// What belongs in a `ca_file`.
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// A good certificate for these names; IP addresses become IP entries.
+    pub(crate) fn server(&self, names: &[&str]) -> ServerCert {
+        self.sign(names, (2020, 2048))
+    }
+
+    /// A certificate that ended in 2021.
+    pub(crate) fn expired(&self, names: &[&str]) -> ServerCert {
+        self.sign(names, (2020, 2021))
+    }
+
+    /// A certificate that a client with a right clock does not accept before 2047.
+    pub(crate) fn not_yet_valid(&self, names: &[&str]) -> ServerCert {
+        self.sign(names, (2047, 2048))
+    }
+
+    fn sign(&self, names: &[&str], years: (i32, i32)) -> ServerCert {
+        let mut params = params(names, "Acme control plane", years);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // Python's and Go's strict checks want a leaf to name the key that signed it.
+        params.use_authority_key_identifier_extension = true;
+        let key = key();
+        let leaf = params.signed_by(&key, &self.authority).expect("sign a server certificate");
+        ServerCert {
+            chain_pem: leaf.pem() + &self.ca_pem,
+            key_pem: key.serialize_pem(),
+            chain_der: vec![leaf.der().clone(), self.authority.der().clone()],
+            key_pkcs8: key.serialize_der(),
+        }
+    }
+}
+
+fn params(names: &[&str], common_name: &str, years: (i32, i32)) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("names fit for a certificate");
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = date_time_ymd(years.0, 1, 1);
+    params.not_after = date_time_ymd(years.1, 1, 1);
+    params
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate().expect("make a P-256 key")
+}
