@@ -1,4 +1,9 @@
 //! The integration tests: the real program, as its users and their tools run it, against real servers on loopback.
 //! Folders mirror `src/`; `support` is what they stand on; `real/` holds servers and clients that nobody here wrote.
 
+mod broker;
+mod config;
+mod integrations;
+mod issuer;
+mod secrets;
 mod support;
