@@ -5,5 +5,6 @@ mod broker;
 mod config;
 mod integrations;
 mod issuer;
+mod leaks;
 mod secrets;
 mod support;
