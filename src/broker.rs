@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cache::lock::Waited;
 use crate::cache::{Entry, Failure};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Refused, Result};
 use crate::secret::Secret;
 use crate::system::{Deadline, Moment, System};
 use crate::token::{Bearer, Grant, Held, Token};
@@ -32,21 +32,6 @@ pub enum Not {
     Cached,
     /// This one.
     This(Token),
-}
-
-/// A fetch that failed.
-#[derive(Debug)]
-pub struct Refused {
-    /// Why.
-    pub error: Error,
-    /// How long the server wants to be left alone.
-    pub retry_after: Duration,
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Refused { error, retry_after: Duration::ZERO }
-    }
 }
 
 /// How a token is got when there is none.

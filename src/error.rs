@@ -4,6 +4,8 @@
 //! reaches a terminal or a client goes through [`printable`], because much of it was written by a server or by
 //! whoever wrote a URL.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Who has to do something about an [`Error`]. The exit codes are part of the contract.
@@ -72,6 +74,21 @@ impl Error {
     /// The two lines for standard error.
     pub fn lines(&self) -> String {
         format!("runai-credential: error: {}\nhint: {}\n", self.what, self.hint)
+    }
+}
+
+/// A token request that failed.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub error: Error,
+    /// How long the server wants to be left alone.
+    pub retry_after: Duration,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused { error, retry_after: Duration::ZERO }
     }
 }
 

@@ -11,12 +11,10 @@ mod transport;
 
 use std::time::Duration;
 
-use crate::broker::Refused;
-use crate::cache::fingerprint;
-use crate::error::{Error, Result};
+use crate::error::{Error, Refused, Result};
 use crate::profile::{Profile, Proof};
 use crate::secret::{self, Secret};
-use crate::system::{Deadline, System};
+use crate::system::{Deadline, Moment, System};
 use crate::token::Grant;
 
 use transport::Route;
@@ -73,7 +71,7 @@ pub fn fetch(profile: &Profile, proof: &Secret, system: &System<'_>, deadline: D
         };
         let pause = match failure.retry {
             Retry::Never => return Err(failure.error.into()),
-            Retry::Soon => jittered(FIRST_PAUSE * (1 << (attempt - 1)), obtained.boot_ms),
+            Retry::Soon => jittered(FIRST_PAUSE * (1 << (attempt - 1)), obtained),
             Retry::After(pause) => pause,
         };
         if attempt == ATTEMPTS || pause >= deadline.left() {
@@ -117,9 +115,9 @@ impl Failure {
     }
 }
 
-/// A random share of `most`, so that processes that failed together do not come back together. Full jitter needs no
-/// good randomness, only different numbers in different processes.
-fn jittered(most: Duration, salt: i64) -> Duration {
-    let random = fingerprint(format!("{salt} {}", std::process::id()).as_bytes());
-    most * (random % 1000) as u32 / 1000
+/// A share of `most` that differs from process to process and from try to try, so that processes that failed together
+/// do not come back together. That is all a jitter needs of randomness.
+fn jittered(most: Duration, now: Moment) -> Duration {
+    let share = now.boot_ms.unsigned_abs().wrapping_add(u64::from(std::process::id()).wrapping_mul(7919)) % 1000;
+    most * share as u32 / 1000
 }

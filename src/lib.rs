@@ -28,15 +28,16 @@ mod secret;
 pub mod system;
 mod token;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use broker::{Broker, Fetch, Not, Want};
-use cache::Entry;
+use cache::{Entry, Identity};
 use cli::{Asked, Job, Stop, Unwanted};
 use error::{Error, Kind, Result};
-use profile::Profile;
+use profile::{Profile, Proof};
 use protocol::kubectl;
 use system::System;
 use token::{Held, Token};
@@ -133,12 +134,29 @@ fn bearer(asked: &Asked, profile: &Profile) -> token::Bearer {
 /// A token of the profile, by the broker's policy. The two closures are all that a miss has beyond a hit.
 fn obtain(profile: &Profile, want: &Want, system: &System<'_>) -> Result<Held> {
     let broker =
-        Broker { entry: Entry::new(cache_dir(profile, system), profile.identity()), system, timeout: profile.timeout };
+        Broker { entry: Entry::new(cache_dir(profile, system), identity(profile)), system, timeout: profile.timeout };
     let mut fetch = Fetch {
         secret: &mut |deadline| issuer::proof(profile, system, deadline),
         request: &mut |proof, deadline| issuer::fetch(profile, proof, system, deadline),
     };
     broker.obtain(want, &mut fetch)
+}
+
+/// What decides which token the endpoint gives, and so what may share a cached one.
+fn identity(profile: &Profile) -> Identity<'_> {
+    let auth = match &profile.proof {
+        Proof::Secret(_, auth) => Cow::Borrowed(auth.name()),
+        Proof::Assertion(path) => Cow::Owned(format!("assertion {}", path.display())),
+    };
+    Identity {
+        endpoint: profile.endpoint.as_str().into(),
+        api: profile.api.name().into(),
+        client_id: profile.client_id.as_str().into(),
+        auth,
+        scope: profile.scope.as_deref().map(Cow::Borrowed),
+        audience: profile.audience.as_deref().map(Cow::Borrowed),
+        resource: profile.resource.as_deref().map(Cow::Borrowed),
+    }
 }
 
 /// Where tokens are kept, if they are to be kept and there is a place.

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cache::Identity;
 use crate::error::{Error, Kind, Result};
 use crate::origin::Origin;
 use crate::secret::Source;
@@ -77,6 +76,11 @@ impl ClientAuth {
             _ => None,
         }
     }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 }
 
 /// What the client proves itself with.
@@ -141,23 +145,6 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// What decides which token the endpoint gives.
-    pub fn identity(&self) -> Identity<'_> {
-        let auth = match &self.proof {
-            Proof::Secret(_, auth) => Cow::Borrowed(ClientAuth::NAMES[*auth as usize]),
-            Proof::Assertion(path) => Cow::Owned(format!("assertion {}", path.display())),
-        };
-        Identity {
-            endpoint: self.endpoint.as_str().into(),
-            api: self.api.name().into(),
-            client_id: self.client_id.as_str().into(),
-            auth,
-            scope: self.scope.as_deref().map(Cow::Borrowed),
-            audience: self.audience.as_deref().map(Cow::Borrowed),
-            resource: self.resource.as_deref().map(Cow::Borrowed),
-        }
-    }
-
     /// Refuses a cluster that the profile does not name; a profile that names none serves all.
     ///
     /// `server` is the URL that the caller is about to talk to, `verified` whether it checks its certificate.

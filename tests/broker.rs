@@ -27,11 +27,11 @@ fn a_second_call_makes_no_request() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     let first = home.run(["token"]);
-    first.code(0).silent().stdout_is(&format!("{}\n", issuer.last_token()));
+    first.code(0).silent().stdout_is(format!("{}\n", issuer.last_token()));
     home.run(["token"]).code(0).silent().stdout_is(&first.stdout);
     home.run(["kubectl"]).code(0).silent().stdout_has(&issuer.last_token());
     // Both tokens of the answer were kept.
-    home.run(["token", "--bearer", "id_token"]).code(0).stdout_is(&format!("{}\n", issuer.last_id_token()));
+    home.run(["token", "--bearer", "id_token"]).code(0).stdout_is(format!("{}\n", issuer.last_id_token()));
     assert_eq!((issuer.token_requests(), issuer.connections()), (1, 1));
 }
 

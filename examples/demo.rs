@@ -1,0 +1,122 @@
+//! The main job, shown on one machine with nothing but Rust: a control plane of its own on loopback (real HTTPS, a
+//! private CA), and the program asked as kubectl asks it. Run it with `cargo run --example demo`.
+
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a demonstration prints")]
+#![allow(dead_code, reason = "the servers of the tests can do more than this shows")]
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+#[path = "../tests/support/issuer.rs"]
+mod issuer;
+#[path = "../tests/support/pki.rs"]
+mod pki;
+
+use issuer::{CLIENT_ID, CLIENT_SECRET, Issuer, REALM};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let program = build()?;
+    let home = tempfile::tempdir()?;
+    let issuer = Issuer::start();
+    println!("A control plane of our own answers at {}\n", issuer.url());
+
+    // What a user would have: the application's secret in a file, and one profile.
+    let (secret, ca) = (home.path().join("client-secret"), home.path().join("ca.pem"));
+    write_private(&secret, CLIENT_SECRET)?;
+    write_private(&ca, issuer.ca_pem())?;
+    let config = home.path().join(".config/runai-credential/config.json");
+    let profile = serde_json::json!({ "profiles": { "demo": {
+        "url": issuer.url(), "realm": REALM, "client_id": CLIENT_ID,
+        "client_secret": { "file": secret }, "ca_file": ca,
+    } } });
+    std::fs::create_dir_all(config.parent().unwrap_or(home.path()))?;
+    write_private(&config, &serde_json::to_string_pretty(&profile)?)?;
+
+    let request =
+        r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":false}}"#;
+    for turn in ["first", "second"] {
+        println!("$ runai-credential kubectl        # as kubectl calls it, for the {turn} time");
+        let answer = ask(&program, home.path(), &["kubectl"], &[("KUBERNETES_EXEC_INFO", request)])?;
+        println!("{answer}\n  → requests at the control plane so far: {}\n", issuer.token_requests());
+    }
+    println!("$ runai-credential token --format json");
+    println!("{}\n", ask(&program, home.path(), &["token", "--format", "json"], &[])?);
+    kubectl(&program, home.path(), &issuer)
+}
+
+/// Through kubectl too, where there is one: it calls the program by itself and sends the token along.
+fn kubectl(program: &Path, home: &Path, issuer: &Issuer) -> Result<(), Box<dyn Error>> {
+    if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
+        println!("There is no kubectl on this machine; with one, this would go on through it.");
+        return Ok(());
+    }
+    let kubeconfig = home.join("kubeconfig");
+    let entry = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "demo",
+        "clusters": [{ "name": "demo", "cluster": { "server": issuer.url(), "certificate-authority": home.join("ca.pem") } }],
+        "contexts": [{ "name": "demo", "context": { "cluster": "demo", "user": "runai" } }],
+        "users": [{ "name": "runai", "user": { "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": program, "args": ["kubectl"], "interactiveMode": "Never",
+        } } }],
+    });
+    write_private(&kubeconfig, &entry.to_string())?;
+    println!("$ kubectl get --raw /whoami       # with a kubeconfig whose user is runai-credential");
+    let before = issuer.requests().len();
+    // Our control plane knows no such path; what matters is the header that kubectl sent.
+    let kubeconfig = kubeconfig.to_string_lossy().into_owned();
+    let _ = call(Path::new("kubectl"), home, &["get", "--raw", "/whoami", "--kubeconfig", &kubeconfig], &[])?;
+    let requests = issuer.requests();
+    let sent = requests.iter().skip(before).find_map(|request| request.header("authorization"));
+    let bearer = format!("Bearer {}", issuer.last_token());
+    match sent {
+        Some(header) if header == bearer => {
+            println!("kubectl sent the cached token: Authorization: Bearer {}…", &bearer[7..31])
+        }
+        other => return Err(format!("kubectl did not send the token: {other:?}").into()),
+    }
+    println!("  → requests for a token so far: {}", issuer.token_requests());
+    Ok(())
+}
+
+/// Builds the program, as examples do not depend on it, and says where it is.
+fn build() -> Result<PathBuf, Box<dyn Error>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo).args(["build", "--quiet", "--bin", "runai-credential"]).status()?;
+    if !built.success() {
+        return Err("the program could not be built".into());
+    }
+    // This example runs from target/PROFILE/examples.
+    let example = std::env::current_exe()?;
+    let folder = example.parent().and_then(Path::parent).ok_or("no target folder")?;
+    Ok(folder.join("runai-credential"))
+}
+
+/// Runs a program with a clean environment and this home.
+fn call(program: &Path, home: &Path, args: &[&str], vars: &[(&str, &str)]) -> Result<Output, Box<dyn Error>> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut command = Command::new(program);
+    command.args(args).env_clear().env("HOME", home).env("TMPDIR", home).env("PATH", path).envs(vars.iter().copied());
+    Ok(command.output()?)
+}
+
+/// What the program answers, its long tokens cut.
+fn ask(program: &Path, home: &Path, args: &[&str], vars: &[(&str, &str)]) -> Result<String, Box<dyn Error>> {
+    let output = call(program, home, args, vars)?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let cut = text.trim_end().split('"').map(|part| match part.get(..24) {
+        Some(start) if part.len() > 100 => format!("{start}…"),
+        _ => part.to_owned(),
+    });
+    Ok(cut.collect::<Vec<_>>().join("\""))
+}
+
+/// A file that nobody else may read or write.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    std::io::Write::write_all(&mut file, text.as_bytes())
+}
