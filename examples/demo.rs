@@ -82,7 +82,9 @@ fn kubectl(program: &Path, home: &Path, issuer: &Issuer) -> Result<(), Box<dyn E
 /// Builds the program, as examples do not depend on it, and says where it is.
 fn build() -> Result<PathBuf, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--quiet", "--bin", "runai-credential"]).status()?;
+    // Together with this example, so that both have the same dependencies and none is built twice.
+    let args = ["build", "--quiet", "--bin", "runai-credential", "--example", "demo"];
+    let built = Command::new(cargo).args(args).status()?;
     if !built.success() {
         return Err("the program could not be built".into());
     }

@@ -7,5 +7,6 @@ mod house;
 mod integrations;
 mod issuer;
 mod leaks;
+mod readme;
 mod secrets;
 mod support;

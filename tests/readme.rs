@@ -1,0 +1,167 @@
+//! What the README says, done as it says it.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::*;
+
+fn readme() -> String {
+    page("README.md")
+}
+
+fn page(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The fenced blocks of a page that are marked with this language, in order.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    page.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// The `sh` block that holds `words`.
+fn shell(words: &str) -> String {
+    let found = blocks(&readme(), "sh").into_iter().find(|block| block.contains(words));
+    found.unwrap_or_else(|| panic!("the README has no shell block with {words:?}"))
+}
+
+/// A JSON block of a page, made to fit this home: our issuer for the control plane, our secret, our CA.
+fn fitted(block: &str, home: &Home, issuer: &Issuer) -> Value {
+    let mut config: Value = serde_json::from_str(block).expect("the block is JSON");
+    let usual = home.keycloak(issuer);
+    let profile = &mut config["profiles"]["prod"];
+    assert_eq!(
+        (&profile["realm"], &profile["client_id"]),
+        (&REALM.into(), &CLIENT_ID.into()),
+        "the tests' issuer knows these"
+    );
+    for key in ["url", "client_secret", "ca_file"] {
+        profile[key] = usual["profiles"][PROFILE][key].clone();
+    }
+    config
+}
+
+#[test]
+fn the_demonstration_runs_and_shows_what_the_readme_shows() {
+    assert_eq!(shell("demo").trim(), "cargo run --example demo");
+    // Cargo has built it beside these tests; it builds the program by itself.
+    let demo = std::path::Path::new(env!("CARGO_BIN_EXE_runai-credential")).with_file_name("examples").join("demo");
+    let mut command = Command::new(demo);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let outcome = Running::start(&mut command).finish();
+    outcome.code(0).silent();
+    let shown = blocks(&readme(), "console").into_iter().next().expect("a block that shows the demonstration");
+    // What differs from run to run is an ellipsis in the README.
+    for line in shown.lines() {
+        let mut rest = outcome.stdout.as_str();
+        for part in line.split('…') {
+            rest =
+                rest.split_once(part).unwrap_or_else(|| panic!("{part:?} of {line:?} is not in\n{}", outcome.stdout)).1;
+        }
+    }
+}
+
+#[test]
+fn the_configuration_of_the_readme_works() {
+    let (issuer, home) = (Issuer::start(), Home::new());
+    let block = blocks(&readme(), "json").into_iter().next().expect("a configuration");
+    home.config(&fitted(&block, &home, &issuer));
+    home.run(["token"]).code(0).silent().stdout_is(format!("{}\n", issuer.last_token()));
+}
+
+#[test]
+fn the_configuration_of_the_reference_page_works() {
+    let (issuer, home) = (Issuer::start(), Home::new());
+    let block = blocks(&page("docs/configuration.md"), "json").into_iter().next().expect("a configuration");
+    home.config(&fitted(&block, &home, &issuer));
+    home.run(["token"]).code(0).silent();
+}
+
+#[test]
+fn the_variables_of_the_readme_work() {
+    let (issuer, home) = (Issuer::start(), Home::new());
+    home.keycloak(&issuer);
+    let script = shell("RUNAI_CLIENT_ID").replace("https://app.run.ai", issuer.url());
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_runai-credential"));
+    let mut command = Command::new("sh");
+    command.args(["-euc", &script]).env_clear();
+    command.env("PATH", format!("{}:/usr/bin:/bin", program.parent().expect("a folder").display()));
+    command.env("HOME", home.path()).env("RUNAI_CA_FILE", home.path().join("ca.pem"));
+    // "from the CI's secret store"
+    command.env("RUNAI_CLIENT_SECRET", CLIENT_SECRET);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Running::start(&mut command).finish().code(0).silent().stdout_is(format!("{}\n", issuer.last_token()));
+}
+
+#[test]
+fn the_curl_line_of_the_readme_sends_the_token() {
+    let (issuer, home) = (Issuer::start(), Home::new());
+    home.keycloak(&issuer);
+    let script = shell("curl -H @-").replace("https://app.run.ai", issuer.url());
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_runai-credential"));
+    let mut command = Command::new("sh");
+    // The private CA is the one thing that a user of app.run.ai does not have to say.
+    command.args(["-euc", &script.replace("curl ", "curl --silent --cacert \"$CA\" ")]);
+    for (name, value) in home.command(["token"]).get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        command.env(name, value);
+    }
+    command.env("PATH", format!("{}:/usr/bin:/bin", program.parent().expect("a folder").display()));
+    command.env("CA", home.path().join("ca.pem")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Running::start(&mut command).finish().code(0).silent();
+    let requests = issuer.requests();
+    let seen = requests.iter().find(|request| request.path == "/api/v1/clusters").expect("curl's request");
+    assert_eq!(seen.header("authorization"), Some(format!("Bearer {}", issuer.last_token()).as_str()));
+}
+
+/// The two messages that the README shows, made in the same way.
+#[test]
+fn the_messages_of_the_readme_are_what_users_read() {
+    let (issuer, home) = (Issuer::start(), Home::new());
+    let config = home.keycloak(&issuer);
+    let block = blocks(&readme(), "json").into_iter().next().expect("a configuration");
+    let path = home.write(home.config_file(), block.replace("\"realm\"", "\"relm\""), 0o600);
+    let shown = blocks(&readme(), "console").into_iter().find(|block| block.contains("relm")).expect("the message");
+    let wanted = shown
+        .replace("$ runai-credential token\n", "")
+        .replace("/home/me/.config/runai-credential/config.json", &path.display().to_string());
+    home.run(["token"]).code(3).stderr_is(wanted);
+
+    home.config(&config);
+    home.write("secret", "wrong", 0o600);
+    let shown =
+        blocks(&readme(), "console").into_iter().find(|block| block.contains("refused client")).expect("the message");
+    let secret = home.path().join("secret").display().to_string();
+    home.run(["token"])
+        .code(4)
+        .stderr_is(shown.replace("/home/me/.config/runai-credential/ci-pipeline.secret", &secret));
+}
+
+#[test]
+fn the_user_of_the_readme_is_that_of_the_integration() {
+    let yaml = blocks(&readme(), "yaml").into_iter().next().expect("a kubeconfig user");
+    let normal = |text: &str| {
+        text.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let pasted = normal(&page("integrations/kubectl/kubeconfig-v1.yaml"));
+    for line in normal(&yaml).lines() {
+        assert!(pasted.contains(line), "integrations/kubectl/kubeconfig-v1.yaml has no line {line:?}");
+    }
+}
+
+#[test]
+fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
+    let help = Home::new().run(["token", "--help"]).code(0).stdout.clone();
+    let readme = readme();
+    for option in ["--format", "--min-validity", "--refresh", "--rejected-stdin", "--bearer", "-n"] {
+        assert!(help.contains(option) && readme.contains(option), "{option}");
+    }
+    assert_eq!(shell("tests/run").trim(), "tests/run");
+    assert!(page(".ci/run").lines().any(|line| line == "tests/run"), ".ci/run runs the README's test command");
+    assert!(page(".ci/run").contains(shell("cargo install").trim()), ".ci/run runs the README's install command");
+}
