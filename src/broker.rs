@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use crate::cache::lock::Waited;
-use crate::cache::{Entry, Failure};
+use crate::cache::{Entry, Failure, fingerprint};
+use crate::caller::Caller;
 use crate::error::{Error, Kind, Refused, Result};
 use crate::secret::Secret;
 use crate::system::{Deadline, Moment, System};
@@ -23,6 +24,8 @@ pub struct Want {
     pub at_least: Option<Duration>,
     /// A token that will not do, because somebody refused it.
     pub not: Option<Not>,
+    /// Whether a caller that comes back before the expiry that it was told does so because its token was refused.
+    pub watched: bool,
 }
 
 /// Which token will not do.
@@ -66,23 +69,53 @@ impl Broker<'_> {
     pub fn obtain(&self, want: &Want, fetch: &mut Fetch<'_>) -> Result<Held> {
         let asked = (self.system.now)();
         let cached = self.entry.read(want.bearer, self.system);
-        let want = want.settled(cached.as_ref());
-        let held = match cached {
-            Some(held) if want.accepts(&held) => {
-                let jitter = crate::cache::fingerprint((self.system.host)().as_bytes());
-                if !want.prefers_another(&held, jitter) {
-                    self.system.note(|| "cache: hit".to_owned());
-                    return Ok(held);
-                }
-                self.refresh(held, &want, jitter, fetch)
+        let caller = self.caller(want, false);
+        let wanted = want.settled(cached.as_ref());
+        let good = cached.filter(|held| wanted.accepts(held));
+        let refused = good.as_ref().zip(caller.as_ref()).is_some_and(|(held, caller)| caller.was_refused(held));
+        let fetched = good.is_none();
+        let held = match good {
+            Some(held) if refused => self.replace_refused(held, asked, wanted, fetch),
+            Some(held) if self.is_due(&held, &wanted) => self.refresh(held, &wanted, fetch),
+            Some(held) => {
+                self.system.note(|| "cache: hit".to_owned());
+                held
             }
-            _ => self.replace(asked, &want, fetch)?,
+            None => wanted.check(self.replace(asked, &wanted, fetch)?)?,
         };
-        want.check(held)
+        if let Some(caller) = caller.or_else(|| self.caller(want, fetched)) {
+            caller.mark(&held, refused);
+        }
+        Ok(held)
+    }
+
+    /// The caller, if a return of it would mean something.
+    fn caller(&self, want: &Want, make: bool) -> Option<Caller> {
+        let watched = want.watched && self.entry.is_kept();
+        watched.then(|| Caller::recognise(self.entry.name(), make, self.system)).flatten()
+    }
+
+    /// Whether another token would be better, though this one may be the answer.
+    fn is_due(&self, held: &Held, want: &Settled) -> bool {
+        // The host's name is asked for only where its share of the window matters.
+        let jitter = || fingerprint((self.system.host)().as_bytes());
+        held.life.is_some_and(|life| (life.refresh_due(0) && life.refresh_due(jitter())) || !life.covers(want.rather))
+    }
+
+    /// The caller was told of this token and is back too early: somebody refused it. Another one is fetched; if that
+    /// cannot be, this one is still the best there is.
+    fn replace_refused(&self, held: Held, asked: Moment, want: Settled, fetch: &mut Fetch<'_>) -> Held {
+        self.system
+            .note(|| "cache: the caller is back before the expiry it was told, so its token was refused".to_owned());
+        let want = Settled { not: Some(held.token.clone()), ..want };
+        self.replace(asked, &want, fetch).unwrap_or_else(|error| {
+            self.system.note(|| format!("refetch: {}; the cached token stays for now", error.what));
+            held
+        })
     }
 
     /// The token is good but getting old: one process fetches the next one, briefly, and the others do not notice.
-    fn refresh(&self, held: Held, want: &Settled, jitter: u64, fetch: &mut Fetch<'_>) -> Held {
+    fn refresh(&self, held: Held, want: &Settled, fetch: &mut Fetch<'_>) -> Held {
         let paused = || self.entry.failure(self.system).is_some_and(|failure| failure.is_recent());
         if paused() {
             self.system.note(|| "refresh: a moment ago it failed, so the cached token stays for now".to_owned());
@@ -96,7 +129,7 @@ impl Broker<'_> {
         // Somebody may have been faster while we came here.
         if let Some(newer) = self.entry.read(want.bearer, self.system)
             && want.accepts(&newer)
-            && !want.prefers_another(&newer, jitter)
+            && !self.is_due(&newer, want)
         {
             return newer;
         }
@@ -230,11 +263,6 @@ impl Settled {
     fn accepts(&self, held: &Held) -> bool {
         held.life.is_some_and(|life| life.usable() && self.at_least.is_none_or(|least| life.left() >= least))
             && self.not.as_ref() != Some(&held.token)
-    }
-
-    /// Whether another token would be better, though this one may be the answer.
-    fn prefers_another(&self, held: &Held, jitter: u64) -> bool {
-        held.life.is_some_and(|life| life.refresh_due(jitter) || !life.covers(self.rather))
     }
 
     /// The wanted token of a grant.

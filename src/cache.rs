@@ -231,6 +231,11 @@ impl<'a> Entry<'a> {
         lock::Lock::open(&format!("{}-{:016x}", self.name, fingerprint(dir)), system)
     }
 
+    /// A name for the identity, good for files; different identities may share it, if rarely.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether anything is kept at all.
     pub fn is_kept(&self) -> bool {
         self.dir.is_some()

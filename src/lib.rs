@@ -15,6 +15,7 @@
 
 mod broker;
 mod cache;
+mod caller;
 mod cli;
 mod commands;
 mod config;
@@ -82,7 +83,10 @@ fn answer(asked: &Asked, system: &System<'_>) -> Result<Vec<u8>> {
             let request = kubectl::Request::read(info.as_deref())?;
             let profile = profile_of(asked, system)?;
             profile.check_cluster(request.server.as_deref(), request.verified)?;
-            let want = Want { bearer: bearer(asked, &profile), rather: Duration::ZERO, at_least: None, not: None };
+            // Without a request this is somebody trying the command by hand, who may come back as often as they like.
+            let watched = info.is_some();
+            let want =
+                Want { bearer: bearer(asked, &profile), rather: Duration::ZERO, at_least: None, not: None, watched };
             Ok(request.answer(&obtain(&profile, &want, system)?))
         }
         Job::Token { format, newline, unwanted, min_validity } => {
@@ -97,6 +101,7 @@ fn answer(asked: &Asked, system: &System<'_>) -> Result<Vec<u8>> {
                 rather: if min_validity.is_some() { Duration::ZERO } else { SCRIPT_VALIDITY },
                 at_least: *min_validity,
                 not,
+                watched: false,
             };
             Ok(commands::token::answer(&obtain(&profile, &want, system)?, *format, *newline))
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use runai_credential::Reply;
 use runai_credential::error::{Error, Kind};
-use runai_credential::system::{Moment, System};
+use runai_credential::system::{Moment, System, process_in};
 
 #[allow(clippy::disallowed_methods, reason = "this is where environment and clock come in")]
 fn main() -> ExitCode {
@@ -20,6 +20,10 @@ fn main() -> ExitCode {
             Some(id.trim_end().to_owned())
         },
         host: &|| rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        parent: &|| {
+            let parent = rustix::process::getppid()?.as_raw_nonzero();
+            process_in(&std::fs::read_to_string(format!("/proc/{parent}/stat")).ok()?)
+        },
         stdin: &|most| {
             let mut bytes = Vec::new();
             std::io::stdin().lock().take(most as u64).read_to_end(&mut bytes)?;

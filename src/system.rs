@@ -20,6 +20,8 @@ pub struct System<'a> {
     pub boot_id: &'a dyn Fn() -> Option<String>,
     /// Tells this machine from others; feeds the jitter of the refresh, nothing else.
     pub host: &'a dyn Fn() -> String,
+    /// Names the process that started this one, so that no other process has the same name until the next boot.
+    pub parent: &'a dyn Fn() -> Option<String>,
     /// Reads standard input to its end, at most as many bytes as given. A caller that has to refuse longer input asks for
     /// one more than it takes.
     pub stdin: &'a dyn Fn(usize) -> std::io::Result<Vec<u8>>,
@@ -48,6 +50,15 @@ impl System<'_> {
             (self.notes)(&crate::error::printable(&text(), 1000));
         }
     }
+}
+
+/// Process and start time of a `/proc/PID/stat` (proc(5), fields 1 and 22), which together name a process for as long as
+/// the machine runs.
+pub fn process_in(stat: &str) -> Option<String> {
+    // The second field is a name in parentheses, which may hold anything.
+    let (pid, rest) = stat.split_once(' ')?;
+    let start = rest.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?;
+    Some(format!("{pid} {start}"))
 }
 
 /// A point in time on two clocks: the wall, which other machines share and anybody may set, and the time since the
@@ -162,6 +173,15 @@ mod tests {
             let age = now.since(earlier, || same_boot);
             assert_eq!(age, wanted.map(Duration::from_secs), "{name}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_process_may_hold_anything() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
+        assert_eq!(process_in(&format!("42 (kubectl) {fields}")).as_deref(), Some("42 4711"));
+        assert_eq!(process_in(&format!("42 (a) b) 1 2 () {fields}")).as_deref(), Some("42 4711"));
+        assert_eq!(process_in("42 (kubectl) S 1"), None);
+        assert_eq!(process_in(""), None);
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub enum Waited<'a, T> {
 
 /// Folders for locks, best first: the user's run-time folder, which is local by definition, then one of our own below
 /// the system's temporary folder.
-fn places(system: &System<'_>) -> Vec<PathBuf> {
+pub fn places(system: &System<'_>) -> Vec<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let run = system.dir("XDG_RUNTIME_DIR").map(|dir| dir.join("runai-credential"));
     let temporary = system.dir("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
@@ -95,11 +95,17 @@ fn places(system: &System<'_>) -> Vec<PathBuf> {
     places
 }
 
-fn open(place: &Path, name: &str) -> std::io::Result<File> {
+/// Opens a place, after making it where it is missing.
+pub fn open_place(place: &Path) -> std::io::Result<File> {
     let dir = private_dir(place)?;
     if !is_local(&dir) {
         return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "it is on a network file system"));
     }
+    Ok(dir)
+}
+
+fn open(place: &Path, name: &str) -> std::io::Result<File> {
+    let dir = open_place(place)?;
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::openat(&dir, format!("{name}.lock"), flags, Mode::RUSR | Mode::WUSR)?);
     let meta = file.metadata()?;
