@@ -25,7 +25,7 @@ impl Origin {
     pub fn parse(text: &str) -> Result<Origin, &'static str> {
         match Origin::of_url(text)? {
             (origin, "") => Ok(origin),
-            _ => Err("has a path; an origin is https://host[:port] and no more"),
+            _ => Err("goes on after the host; an origin is https://host[:port] and no more"),
         }
     }
 

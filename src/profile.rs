@@ -250,7 +250,7 @@ impl<'a> Draft<'a> {
             return Err(fault("has a control character"));
         }
         if value.is_empty() && key != "scope" {
-            return Err(fault("is empty; leave the key out instead"));
+            return Err(fault("is empty"));
         }
         match key {
             "url" => self.url = Some(https_url(key, value)?),
@@ -290,8 +290,7 @@ impl<'a> Draft<'a> {
                 };
             }
             "timeout" => {
-                let timeout =
-                    duration(&value).ok_or_else(|| fault("is no duration; write it like \"10s\" or \"500ms\""))?;
+                let timeout = duration(&value).ok_or_else(|| fault("is no duration with a unit"))?;
                 if !(Duration::from_millis(100)..=Duration::from_secs(600)).contains(&timeout) {
                     return Err(fault("is not between 100ms and 10m"));
                 }
@@ -329,6 +328,9 @@ impl<'a> Draft<'a> {
         match &source {
             Source::File(path) if !path.is_absolute() => {
                 return Err(Fault::new(KEY, "has a relative file; write its path in full, from /"));
+            }
+            Source::File(path) if path.to_string_lossy().chars().any(char::is_control) => {
+                return Err(Fault::new(KEY, "has a file with a control character"));
             }
             Source::Env(name) if name.is_empty() || name.contains(['=', '\0']) => {
                 return Err(Fault::new(KEY, "has an env that is no name of a variable"));
@@ -456,9 +458,37 @@ fn choice<T>(key: &'static str, value: &str, names: &[&str], named: impl Fn(&str
     known.ok_or_else(|| Fault::new(key, format!("is none of {}", names.join(", "))))
 }
 
+/// The shapes of a `client_secret`, for hints.
+pub const SOURCES: &str =
+    "write {\"keyring\": true}, {\"file\": PATH}, {\"env\": NAME} or {\"command\": [PATH, ARG, …]}";
+
+/// What to do about a value of `key` that cannot be taken.
+pub fn remedy(key: &str) -> String {
+    let like = match key {
+        "url" => "https://app.run.ai",
+        "token_url" => "https://idp.example/oauth/token",
+        "hosts" => "https://gitlab.example",
+        "clusters" => "https://kube.example:6443",
+        "proxy" => "http://proxy.example:3128",
+        "ca_file" => "/etc/ssl/acme.pem",
+        "realm" => "acme",
+        "client_id" => "ci-pipeline",
+        "scope" => "openid profile",
+        "username" => "oauth2",
+        "timeout" => return "write it like \"10s\", \"500ms\" or \"2m\"".to_owned(),
+        "client_assertion" => return "write {\"file\": PATH} with the path in full".to_owned(),
+        "client_secret" => return SOURCES.to_owned(),
+        _ => return format!("correct {key}, or leave it out"),
+    };
+    format!("write it like {like:?}")
+}
+
 /// A path that means the same wherever the program is started.
 fn absolute(key: &'static str, value: &str) -> Checked<PathBuf> {
     let path = PathBuf::from(value);
+    if value.chars().any(char::is_control) {
+        return Err(Fault::new(key, "has a control character"));
+    }
     if path.is_absolute() { Ok(path) } else { Err(Fault::new(key, "is a relative path; write it in full, from /")) }
 }
 
@@ -474,7 +504,7 @@ fn https_url<'a>(key: &'static str, value: Cow<'a, str>) -> Checked<(Cow<'a, str
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@".contains(&byte);
     if !path.bytes().all(plain) || path.split('/').any(|part| part == "." || part == "..") {
-        return Err(fault("has a path with characters that do not belong there"));
+        return Err(fault("has a path with a character or a .. that does not belong there"));
     }
     Ok((value, origin))
 }
@@ -516,8 +546,9 @@ pub fn duration(text: &str) -> Option<Duration> {
 pub const ENV: &str = "env";
 
 /// The variables of the profile [`ENV`] and the keys that they stand for.
-const VARIABLES: [(&str, &str); 7] = [
+const VARIABLES: [(&str, &str); 8] = [
     ("RUNAI_URL", "url"),
+    ("RUNAI_BASE_URL", "url"),
     ("RUNAI_REALM", "realm"),
     ("RUNAI_CLIENT_ID", "client_id"),
     ("RUNAI_API", "api"),
@@ -535,32 +566,44 @@ pub fn from_env(system: &System<'_>) -> Result<Option<Profile>> {
         return Ok(None);
     }
     let mut draft = Draft::default();
-    let read = |draft: &mut Draft<'_>| -> Checked {
-        for (name, key) in VARIABLES {
-            let value = system.var(name).or_else(|| (name == "RUNAI_URL").then(|| system.var("RUNAI_BASE_URL"))?);
-            if let Some(value) = value {
-                draft.text(key, Cow::Owned(value))?;
-            }
-        }
-        for host in
-            system.var("RUNAI_HOSTS").unwrap_or_default().split(',').map(str::trim).filter(|host| !host.is_empty())
-        {
-            draft.host(host)?;
-        }
-        if system.var("RUNAI_CLIENT_SECRET").is_some() {
-            draft.secret(Source::Env("RUNAI_CLIENT_SECRET".to_owned()))?;
-        } else if let Some(file) = system.var("RUNAI_CLIENT_SECRET_FILE") {
-            draft.secret(Source::File(PathBuf::from(file)))?;
-        }
-        Ok(())
-    };
-    let profile = read(&mut draft).and_then(|()| draft.finish(ENV)).map_err(|fault| {
-        let name = variable(fault.key);
+    let wrong = |name: &str, said: &str| {
+        let verb = if system.var(name).is_some() { "correct" } else { "set" };
         Error::config(
-            format!("{name} {}", fault.what),
-            format!("correct {name}, or unset RUNAI_CLIENT_ID to use the configuration file"),
+            format!("{name} {said}"),
+            format!("{verb} {name}, or unset RUNAI_CLIENT_ID to use the configuration file"),
         )
-    })?;
+    };
+    // A value is shown, unless it may hold a password.
+    let refused = |name: &str, value: &str, fault: Fault| match value.contains('@') {
+        true => wrong(name, &fault.what),
+        false => wrong(name, &format!("({value:?}) {}", fault.what)),
+    };
+    for (name, key) in VARIABLES {
+        let is_second = name == "RUNAI_BASE_URL" && system.var("RUNAI_URL").is_some();
+        if let Some(value) = system.var(name).filter(|_| !is_second) {
+            draft.text(key, Cow::Owned(value.clone())).map_err(|fault| refused(name, &value, fault))?;
+        }
+    }
+    for host in system.var("RUNAI_HOSTS").unwrap_or_default().split(',').map(str::trim).filter(|host| !host.is_empty())
+    {
+        draft.host(host).map_err(|fault| refused("RUNAI_HOSTS", host, fault))?;
+    }
+    const FILE: &str = "RUNAI_CLIENT_SECRET_FILE";
+    let source = match (system.var("RUNAI_CLIENT_SECRET"), system.var(FILE)) {
+        (Some(_), _) => Source::Env("RUNAI_CLIENT_SECRET".to_owned()),
+        // Not shown: somebody may have set it to the secret itself.
+        (None, Some(file)) => Source::File(absolute("", &file).map_err(|fault| wrong(FILE, &fault.what))?),
+        (None, None) => {
+            return Err(Error::config(
+                "RUNAI_CLIENT_ID is set, but neither RUNAI_CLIENT_SECRET nor RUNAI_CLIENT_SECRET_FILE",
+                "set one of them, or unset RUNAI_CLIENT_ID to use the configuration file",
+            ));
+        }
+    };
+    let profile = draft
+        .secret(source)
+        .and_then(|()| draft.finish(ENV))
+        .map_err(|fault| wrong(variable(fault.key), &fault.what))?;
     Ok(Some(Profile { from_env: true, ..profile }))
 }
 
@@ -568,7 +611,6 @@ pub fn from_env(system: &System<'_>) -> Result<Option<Profile>> {
 fn variable(key: &str) -> &str {
     match key {
         "client_secret" => "RUNAI_CLIENT_SECRET",
-        "hosts" => "RUNAI_HOSTS",
         _ => VARIABLES.iter().find(|(_, known)| *known == key).map_or(key, |(name, _)| name),
     }
 }

@@ -81,6 +81,15 @@ impl Home {
         path
     }
 
+    /// Makes a FIFO, which whoever opens it in the usual way waits at.
+    pub(crate) fn fifo(&self, relative: impl AsRef<Path>) -> PathBuf {
+        let path = self.path().join(relative);
+        make_dir(path.parent().expect("a path below the home"));
+        let made = Command::new("mkfifo").arg("--").arg(&path).status().expect("run mkfifo");
+        assert!(made.success(), "mkfifo {}: {made}", path.display());
+        path
+    }
+
     /// Writes the program's config file.
     pub(crate) fn config(&self, config: &Value) -> PathBuf {
         let text = serde_json::to_string_pretty(config).expect("a value prints");
@@ -406,6 +415,24 @@ impl fmt::Display for Outcome {
         writeln!(f, "--- stdout ({} bytes)\n{}", self.stdout.len(), self.stdout)?;
         write!(f, "--- stderr ({} bytes)\n{}", self.stderr.len(), self.stderr)
     }
+}
+
+/// Whether a process that nobody here started, and that should be dead by now, goes away within a few seconds. (One that
+/// waits, dead, for its parent to collect it has gone.)
+pub(crate) fn process_ends(pid: &str) -> bool {
+    let number = pid.parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    let begun = Instant::now();
+    while rustix::process::test_kill_process(number).is_ok() {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')) {
+            break;
+        }
+        if begun.elapsed() > Duration::from_secs(5) {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 fn collect(mut pipe: impl Read + Send + 'static, end: Sender<()>) -> Collected {
