@@ -29,8 +29,10 @@ impl Secret {
     /// Takes one line of at most `max` bytes of printable ASCII; one trailing newline (LF or CRLF) is not part of it.
     /// The error says what is wrong with it, never what it is.
     pub fn new(bytes: &[u8], max: usize) -> Result<Secret, &'static str> {
-        let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = match bytes.strip_suffix(b"\n") {
+            Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
+            None => bytes,
+        };
         if line.is_empty() {
             return Err("is empty");
         }
@@ -97,9 +99,10 @@ impl Source {
                     "use {\"file\": …}, {\"env\": …} or {\"command\": […]} as client_secret",
                 ));
             }
-            Source::File(path) => {
-                (read_file("client secret", path, MAX_SECRET)?, "put the secret alone on the first line of the file")
-            }
+            Source::File(path) => (
+                read_file("client secret", path, MAX_SECRET)?,
+                "put the secret alone on the first line of the file, at most 8 KiB of printable ASCII",
+            ),
             Source::Env(name) => {
                 let value = (system.env)(name).filter(|value| !value.is_empty()).ok_or_else(|| {
                     Error::config(
@@ -111,7 +114,8 @@ impl Source {
             }
             Source::Command(argv) => (
                 run(argv, system, deadline)?,
-                "make the command print the secret on one line of standard output and nothing else",
+                "make the command print the secret on one line of standard output and nothing else, at most 8 KiB of \
+                 printable ASCII",
             ),
         };
         Secret::new(&bytes, MAX_SECRET)
@@ -153,7 +157,11 @@ fn read_file(what: &str, path: &Path, max: usize) -> Result<Vec<u8>> {
     files::read(path, Links::Followed, max as u64 + 2, judge).map_err(|error| {
         Error::config(
             format!("cannot use the {what} file {}: {error}", path.display()),
-            "name an existing regular file that you may read, that only its owner may write, and that holds one line",
+            format!(
+                "name an existing regular file that you may read, that not everybody may write, and that holds one line \
+                 of at most {} KiB",
+                max / 1024
+            ),
         )
     })
 }
@@ -253,6 +261,8 @@ mod tests {
             (b"\n", Err("is empty")),
             (b"a\nb", Err("has more than one line")),
             (b"a\n\n", Err("has more than one line")),
+            (b"a\r", Err("has more than one line")),
+            (b"a\n\r\n", Err("has more than one line")),
             (b"tab\there", Err("has a character that is not printable ASCII")),
             (b"nul\0", Err("has a character that is not printable ASCII")),
             ("café".as_bytes(), Err("has a character that is not printable ASCII")),
