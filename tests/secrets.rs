@@ -386,12 +386,12 @@ fn a_keyring_is_not_supported_yet_and_says_so() {
 #[test]
 fn a_client_assertion_is_one_jwt_and_read_anew_each_time() {
     let scene = Scene::new();
-    let path = scene.home.write("jwt", CLIENT_ASSERTION, 0o440);
+    let path = scene.home.write("jwt", CLIENT_ASSERTION, 0o640);
     scene.profile(json!({"client_assertion": {"file": path}}));
     scene.works();
     let renewed = "canary-renewed.eyJzdWIiOiJjaS1waXBlbGluZSJ9.b64c0ffee";
     scene.issuer.set_assertion(renewed);
-    scene.home.write("jwt", format!("{renewed}\n"), 0o440);
+    scene.home.write("jwt", format!("{renewed}\n"), 0o640);
     scene.works();
     let request = scene.issuer.requests().pop().expect("a request");
     assert_eq!(request.field("client_assertion").as_deref(), Some(renewed));
@@ -400,7 +400,7 @@ fn a_client_assertion_is_one_jwt_and_read_anew_each_time() {
     let shown = path.display();
     let holds_one = "point client_assertion at a file that holds one JWT";
     for bytes in ["canary-secret", "canary.b", "canary.b.c.d", "canary .b.c", "canary.b+.c", "{\"canary\": 1}"] {
-        scene.home.write("jwt", bytes, 0o440);
+        scene.home.write("jwt", bytes, 0o640);
         scene.refused(
             &format!("the client assertion in {shown} is not a JWT; it was not sent"),
             &format!("{holds_one}, such as a projected service-account token"),
@@ -411,14 +411,14 @@ fn a_client_assertion_is_one_jwt_and_read_anew_each_time() {
         ("canary.b.c\ncanary.b.c", "has more than one line"),
         ("canary.é.c", "has a character that is not printable ASCII"),
     ] {
-        scene.home.write("jwt", bytes, 0o440);
+        scene.home.write("jwt", bytes, 0o640);
         scene.refused(&format!("the client assertion in {shown} {fault}; it was not sent"), holds_one);
     }
     let safe = "name an existing regular file that you may read, that not everybody may write, and that holds one line of at \
                 most 16 KiB";
-    scene.home.write("jwt", format!("canary.{}.c", "b".repeat(16 * 1024)), 0o440);
+    scene.home.write("jwt", format!("canary.{}.c", "b".repeat(16 * 1024)), 0o640);
     scene.refused(&format!("cannot use the client assertion file {shown}: it is too large"), safe);
-    scene.home.write("jwt", CLIENT_ASSERTION, 0o446);
+    scene.home.write("jwt", CLIENT_ASSERTION, 0o646);
     let writable = "everybody may write it (chmod o-w takes that away)";
     scene.refused(&format!("cannot use the client assertion file {shown}: {writable}"), safe);
     fs::remove_file(&path).expect("remove it");

@@ -111,6 +111,12 @@ fn a_long_or_hostile_value_is_not_repeated_to_the_terminal() {
         assert!(outcome.stderr.len() < 700, "{outcome}");
         assert!(!outcome.stderr.contains("canary") && !outcome.stderr.contains("xxxx"), "{outcome}");
     }
+    let escaped = r#"{"profiles": {"p": {"url": "https://user:canary\u0040a.example"}}}"#;
+    home.write(home.config_file(), escaped, 0o600);
+    let outcome = home.run(["token"]);
+    outcome.code(3).stderr_has("url of profile \"p\" holds user info");
+    assert!(!outcome.stderr.contains("canary"), "{outcome}");
+
     let name = "\u{1b}]0;owned\u{7}\u{202e}".repeat(300);
     home.write(home.config_file(), format!("{{\"profiles\": {{}}, {}: 1}}", Value::from(name)), 0o600);
     let outcome = home.run(["token"]);

@@ -1,0 +1,317 @@
+//! The parser against its schema, on golden cases and on mutations; and the choice by origin, which no command makes yet.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const SCHEMA: &str = include_str!("../../docs/config.schema.json");
+const ACCEPTED: &str = include_str!("../../tests/cases/config/accepted.json");
+const REFUSED: &str = include_str!("../../tests/cases/config/refused.json");
+
+fn schema() -> jsonschema::Validator {
+    let schema: Value = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+    jsonschema::draft202012::meta::validate(&schema).expect("the schema is one");
+    jsonschema::draft202012::new(&schema).expect("its patterns and references are good")
+}
+
+fn cases(text: &str) -> Vec<Value> {
+    serde_json::from_str(text).expect("a list of cases")
+}
+
+/// The message for a text: place, what is wrong, hint.
+fn fault(source: &str) -> Option<(String, String, String)> {
+    Config::parse(source).err().map(|wrong| (format!("{}:{}", wrong.line, wrong.column), wrong.what, wrong.hint))
+}
+
+/// A machine with these variables and nothing else.
+fn with_system<T>(variables: &[(&str, &str)], act: impl FnOnce(&System<'_>) -> T) -> T {
+    act(&System {
+        env: &|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()),
+        now: &|| unreachable!("no profile depends on the time"),
+        boot_id: &|| None,
+        host: &String::new,
+        stdin: &|_| unreachable!("no profile depends on standard input"),
+        notes: &|_| {},
+        verbose: std::cell::Cell::new(false),
+    })
+}
+
+/// `git`, `docker`, `get` and `token --url` are about an origin, and that chooses.
+#[test]
+fn an_origin_means_the_one_profile_that_serves_it() {
+    let profile = |url: &str, hosts: &[&str]| json!({"url": url, "client_id": "c", "client_secret": {"keyring": true}, "hosts": hosts});
+    let config = json!({"default_profile": "a", "profiles": {
+        "a": profile("https://a.example", &["https://both.example", "http://127.0.0.1:5000"]),
+        "b": profile("https://b.example/base", &["https://BOTH.example:443", "https://b.example", "https://c.example"]),
+    }});
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), config.to_string()).expect("write it");
+    let env = [
+        ("RUNAI_URL", "https://env.example"),
+        ("RUNAI_CLIENT_ID", "c"),
+        ("RUNAI_CLIENT_SECRET", "s"),
+        ("RUNAI_HOSTS", " https://c.example , http://[::1]:5000,"),
+    ];
+    let none: &[(&str, &str)] = &[];
+    let both = |one: &str, other: &str, origin: &str| format!("the profiles {one:?} and {other:?} both claim {origin}");
+    for (variables, named, asked, wanted) in [
+        (none, None, "https://a.example", Ok(Some("a"))),
+        (none, None, "https://b.example", Ok(Some("b"))),
+        (none, None, "http://127.0.0.1:5000", Ok(Some("a"))),
+        (none, None, "https://127.0.0.1:5000", Ok(None)),
+        (none, None, "https://a.example:8443", Ok(None)),
+        (none, None, "https://sub.a.example", Ok(None)),
+        (none, None, "https://both.example", Err(both("a", "b", "https://both.example"))),
+        // A name settles who is meant, and never who may have the token.
+        (none, Some("b"), "https://both.example", Ok(Some("b"))),
+        (none, Some("b"), "https://a.example", Ok(None)),
+        (&env, None, "https://env.example", Ok(Some("env"))),
+        (&env, None, "http://[::1]:5000", Ok(Some("env"))),
+        (&env, None, "https://a.example", Ok(Some("a"))),
+        (&env, None, "https://nobody.example", Ok(None)),
+        (&env, None, "https://c.example", Err(both("env", "b", "https://c.example"))),
+        (&env, Some("env"), "https://c.example", Ok(Some("env"))),
+        (&env, Some("env"), "https://a.example", Ok(None)),
+        (&env, Some("b"), "https://c.example", Ok(Some("b"))),
+    ] {
+        let origin = Origin::parse(asked).expect("an origin");
+        let found = with_system(variables, |system| find_profile(Some(file.path()), named, Some(&origin), system));
+        let found = found.map(|profile| profile.map(|profile| profile.name));
+        match (&found, wanted) {
+            (Ok(name), Ok(wanted)) => assert_eq!(name.as_deref(), wanted, "{named:?} {asked}"),
+            (Err(error), Err(wanted)) => assert!(error.what.ends_with(&wanted), "{error:?}"),
+            (found, wanted) => panic!("{named:?} {asked}: {found:?} and not {wanted:?}"),
+        }
+    }
+    // Without a file, the environment is all there is.
+    let missing = Path::new("/nonexistent/config.json");
+    for (asked, wanted) in [("https://c.example", Some("env")), ("https://a.example", None)] {
+        let origin = Origin::parse(asked).expect("an origin");
+        let found = with_system(&env, |system| find_profile(Some(missing), None, Some(&origin), system));
+        assert_eq!(found.expect("no error").map(|profile| profile.name).as_deref(), wanted, "{asked}");
+    }
+}
+
+/// Cases that a schema cannot judge as the parser does say why: `schema_cannot_know`.
+#[test]
+fn schema_and_parser_agree_on_every_case() {
+    let schema = schema();
+    for case in cases(ACCEPTED) {
+        let name = &case["name"];
+        assert_eq!(fault(&case["config"].to_string()), None, "{name}");
+        let errors: Vec<_> = schema.iter_errors(&case["config"]).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+    }
+    for case in cases(REFUSED) {
+        let name = &case["name"];
+        let lines = case["text"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let text = lines.collect::<Vec<_>>().join("\n");
+        assert!(fault(&text).is_some(), "{name} was accepted");
+        // What is not JSON never gets as far as a schema.
+        let accepted = serde_json::from_str(&text).is_ok_and(|value| schema.is_valid(&value));
+        let unknowable = case.get("schema_cannot_know").is_some_and(|reason| reason != "it is not JSON");
+        assert_eq!(accepted, unknowable, "{name}: does the schema accept it?");
+    }
+}
+
+#[test]
+fn every_key_is_in_the_schema_with_a_description_and_in_an_accepted_case() {
+    let schema: Value = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+    let keys = |value: &Value| -> Vec<String> {
+        let mut keys: Vec<String> = value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let sorted = |known: &mut dyn Iterator<Item = &'static str>| -> Vec<String> {
+        let mut known: Vec<String> = known.map(str::to_owned).collect();
+        known.sort_unstable();
+        known
+    };
+    let top = &schema["properties"];
+    let profile = &schema["$defs"]["profile"]["properties"];
+    let source = &schema["$defs"]["source"]["properties"];
+    assert_eq!(keys(top), sorted(&mut TOP_KEYS.into_iter()));
+    assert_eq!(keys(profile), sorted(&mut Draft::TEXT_KEYS.into_iter().chain(OTHER_KEYS)));
+    assert_eq!(keys(source), sorted(&mut SOURCE_KEYS.into_iter()));
+    for (key, said) in [top, profile, source].into_iter().filter_map(Value::as_object).flatten() {
+        assert!(said["description"].as_str().is_some_and(|said| said.len() > 20), "{key} has no description");
+        let quoted = format!("\"{key}\":");
+        assert!(ACCEPTED.contains(&quoted), "no accepted case has {key}");
+    }
+}
+
+/// Values that are right somewhere, or nearly so.
+fn values() -> impl Strategy<Value = Value> {
+    let texts = prop::sample::select(vec![
+        "",
+        "a",
+        "acme",
+        "a b",
+        "a/b",
+        "..",
+        "é",
+        "a\u{1}b",
+        "a\u{a0}b",
+        "a:b",
+        "a\"b",
+        "openid profile",
+        "env",
+        "https://a.example",
+        "https://a.example/",
+        "https://a.example/b/../c",
+        "https://a.example:65536",
+        "https://a.example?x",
+        "https://u@a.example",
+        "HTTPS://A.example:443",
+        "https://a..example",
+        "https://1.2.3",
+        "https://1.2.3.4:5",
+        "https://1.2.3.04",
+        "https://[::1]:5",
+        "http://[::1]",
+        "http://127.0.0.1:5000",
+        "http://127.0.0.256",
+        "http://127.1",
+        "http://localhost",
+        "http://LocalHost:1",
+        "http://a.example",
+        "http://u:p@a.example:3128/",
+        "a.example:3128",
+        "socks5://a.example",
+        "ftp://a.example",
+        "https://",
+        "none",
+        "None",
+        "disk",
+        "post",
+        "basic",
+        "access_token",
+        "id_token",
+        "keycloak",
+        "v2",
+        "v1",
+        "app-token",
+        "oauth2",
+        "/x",
+        "x",
+        "/x\0",
+        "10s",
+        "0s",
+        "00010m",
+        "11m",
+        "600s",
+        "601s",
+        "99ms",
+        "600000ms",
+        "600001ms",
+        "1h",
+        "10",
+        "1.5s",
+    ]);
+    let leaf = prop_oneof![
+        6 => texts.prop_map(Value::from),
+        1 => Just(Value::Null),
+        1 => any::<bool>().prop_map(Value::from),
+        1 => prop::sample::select(vec![json!(0), json!(10), json!(-1.5), json!(1e300)]),
+    ];
+    let keys = prop::sample::select(vec!["keyring", "file", "env", "command", "x"]);
+    prop_oneof![
+        4 => leaf.clone(),
+        1 => prop::collection::vec(leaf.clone(), 0..3).prop_map(Value::from),
+        1 => prop::collection::btree_map(keys, leaf, 0..3).prop_map(|map| json!(map)),
+        1 => prop::collection::vec(Just(json!("/x")), 1..3).prop_map(|list| json!({"command": list})),
+    ]
+}
+
+/// What is done to a profile: a key is dropped, renamed, or given a value.
+#[derive(Clone, Debug)]
+enum Change {
+    Drop(prop::sample::Index),
+    Rename(prop::sample::Index, &'static str),
+    Set(&'static str, Value),
+    /// A member of another good profile.
+    Graft(String, Value),
+}
+
+fn changes(good: &[Value]) -> impl Strategy<Value = Vec<Change>> + use<> {
+    let members: Vec<(String, Value)> = good.iter().filter_map(Value::as_object).flat_map(Clone::clone).collect();
+    let names: Vec<&str> = Draft::TEXT_KEYS.into_iter().chain(OTHER_KEYS).chain(["", "relm", "URL"]).collect();
+    let names = prop::sample::select(names);
+    let change = prop_oneof![
+        1 => any::<prop::sample::Index>().prop_map(Change::Drop),
+        1 => (any::<prop::sample::Index>(), names.clone()).prop_map(|(which, name)| Change::Rename(which, name)),
+        3 => (names, values()).prop_map(|(name, value)| Change::Set(name, value)),
+        3 => prop::sample::select(members).prop_map(|(key, value)| Change::Graft(key, value)),
+    ];
+    prop::collection::vec(change, 1..4)
+}
+
+fn change(profile: &mut serde_json::Map<String, Value>, change: Change) {
+    let key = |profile: &serde_json::Map<String, Value>, which: prop::sample::Index| {
+        (!profile.is_empty()).then(|| which.get(&profile.keys().cloned().collect::<Vec<_>>()).clone())
+    };
+    match change {
+        Change::Drop(which) => drop(key(profile, which).and_then(|key| profile.remove(&key))),
+        Change::Rename(which, name) => {
+            if let Some(value) = key(profile, which).and_then(|key| profile.remove(&key)) {
+                profile.insert(name.to_owned(), value);
+            }
+        }
+        Change::Set(name, value) => drop(profile.insert(name.to_owned(), value)),
+        Change::Graft(key, value) => drop(profile.insert(key, value)),
+    }
+}
+
+#[test]
+fn schema_and_parser_agree_on_what_becomes_of_a_good_profile() {
+    let schema = schema();
+    let good: Vec<Value> = cases(ACCEPTED)
+        .iter()
+        .filter_map(|case| case["config"]["profiles"].as_object())
+        .flat_map(|profiles| profiles.values().cloned())
+        .collect();
+    let verdicts = std::cell::Cell::new([0_u32; 2]);
+    let config = ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() };
+    let changes = changes(&good);
+    let names = prop_oneof![9 => Just("p".to_owned()), 1 => "env||[a-z\u{7}]{1,3}"];
+    proptest!(config, |(base in prop::sample::select(good), changes in changes, name in names)| {
+        let mut profile = base.as_object().cloned().unwrap_or_default();
+        changes.into_iter().for_each(|one| change(&mut profile, one));
+        let value = json!({"profiles": {name: profile}});
+        let text = value.to_string();
+        let parsed = fault(&text);
+        let mut counts = verdicts.get();
+        counts[usize::from(parsed.is_none())] += 1;
+        verdicts.set(counts);
+        let errors: Vec<_> = schema.iter_errors(&value).map(|error| error.to_string()).collect();
+        prop_assert_eq!(parsed.is_none(), errors.is_empty(), "{}\nparser: {:?}\nschema: {:?}", text, parsed, errors);
+    });
+    let [refused, accepted] = verdicts.get();
+    assert!(refused > 500 && accepted > 200, "one-sided: {accepted} accepted, {refused} refused");
+}
+
+/// The same above the profiles, where less can be said.
+#[test]
+fn schema_and_parser_agree_on_the_outermost_keys() {
+    let schema = schema();
+    let profile = || json!({"url": "https://a.example", "client_id": "c", "client_secret": {"keyring": true}});
+    let values = || {
+        prop_oneof![values(), Just(json!("p")), Just(json!({"p": profile()})), Just(json!({"p": profile(), "q": 1}))]
+    };
+    let keys = prop::sample::select(vec!["$schema", "default_profile", "profiles", "profile", ""]);
+    let config = ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(added in prop::collection::btree_map(keys, values(), 0..3), bare in values())| {
+        let mut value = json!({"profiles": {"p": profile()}});
+        for (key, added) in added {
+            value[key] = added;
+        }
+        for value in [value, bare] {
+            let parsed = fault(&value.to_string());
+            // The one thing here that a schema cannot know.
+            if parsed.as_ref().is_none_or(|(_, what, _)| !what.ends_with("is not one of the profiles")) {
+                prop_assert_eq!(parsed.is_none(), schema.is_valid(&value), "{}\nparser: {:?}", value, parsed);
+            }
+        }
+    });
+}
