@@ -61,9 +61,9 @@ pub fn find_profile(
     };
     let config = Config::parse(&text).map_err(|wrong| wrong.in_file(&place.path))?;
     let found = match (named, asked) {
-        (Some(name), _) => config.named(&name),
+        (Some(name), _) => config.named(&name).map(Some),
         (None, Some(origin)) => config.serving(origin, from_env),
-        (None, None) => config.default(),
+        (None, None) => config.default().map(Some),
     };
     let profile = found.map_err(|wrong| wrong.in_file(&place.path))?;
     named_profile(profile, asked)
@@ -335,17 +335,9 @@ impl<'de> Visitor<'de> for Pairs {
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A configuration, each profile of which has been checked.
-struct Config<'a> {
-    text: Text<'a>,
+struct Config {
     default_profile: Option<String>,
-    profiles: Vec<Described<'a>>,
-}
-
-/// One profile of the file.
-struct Described<'a> {
-    name: Cow<'a, str>,
-    raw: &'a RawValue,
-    draft: Draft<'a>,
+    profiles: Vec<Profile>,
 }
 
 const TOP_KEYS: [&str; 3] = ["$schema", "default_profile", "profiles"];
@@ -356,11 +348,11 @@ fn is_profile_key(key: &str) -> bool {
     Draft::TEXT_KEYS.contains(&key) || OTHER_KEYS.contains(&key)
 }
 
-impl<'a> Config<'a> {
-    fn parse(source: &'a str) -> Parsed<Config<'a>> {
+impl Config {
+    fn parse(source: &str) -> Parsed<Config> {
         let text = Text(source);
         let root: &RawValue = serde_json::from_str(source).map_err(|error| text.malformed(&error))?;
-        let mut config = Config { text, default_profile: None, profiles: Vec::new() };
+        let mut config = Config { default_profile: None, profiles: Vec::new() };
         let mut default_at = 0;
         let mut has_profiles = false;
         for member in text.members("the configuration", root)? {
@@ -374,7 +366,7 @@ impl<'a> Config<'a> {
                 "profiles" => {
                     has_profiles = true;
                     for profile in text.members(key, raw)? {
-                        config.profiles.push(described(text, profile)?);
+                        config.profiles.push(profile_in(text, profile)?);
                     }
                 }
                 _ if is_profile_key(key) => {
@@ -401,7 +393,7 @@ impl<'a> Config<'a> {
 
     /// The profiles there are, as a hint.
     fn names(&self) -> String {
-        let names: Vec<&str> = self.profiles.iter().take(12).map(|profile| profile.name.as_ref()).collect();
+        let names: Vec<&str> = self.profiles.iter().take(12).map(|profile| profile.name.as_str()).collect();
         if names.is_empty() {
             "add a profile to profiles".to_owned()
         } else {
@@ -409,49 +401,44 @@ impl<'a> Config<'a> {
         }
     }
 
-    fn finish(&self, profile: &Described<'a>) -> Parsed<Option<Profile>> {
-        profile.draft.finish(&profile.name).map(Some).map_err(|fault| self.text.unfit(profile, &fault))
-    }
-
-    fn named(&self, name: &str) -> Parsed<Option<Profile>> {
-        match self.profiles.iter().find(|profile| profile.name == name) {
-            Some(profile) => self.finish(profile),
+    fn named(mut self, name: &str) -> Parsed<Profile> {
+        match self.profiles.iter().position(|profile| profile.name == name) {
+            Some(at) => Ok(self.profiles.swap_remove(at)),
             None => Err(Wrong::nowhere(format!("there is no profile {name:?}"), self.names())),
         }
     }
 
-    fn default(&self) -> Parsed<Option<Profile>> {
-        match (&self.default_profile, self.profiles.as_slice()) {
-            (Some(name), _) => self.named(name),
-            (None, [only]) => self.finish(only),
-            (None, []) => Err(Wrong::nowhere("there is no profile in it", self.names())),
-            (None, _) => Err(Wrong::nowhere(
-                "it has several profiles and none of them is the default",
-                format!("name one with --profile or default_profile; {}", self.names()),
-            )),
+    fn default(mut self) -> Parsed<Profile> {
+        if let Some(name) = self.default_profile.take() {
+            return self.named(&name);
+        }
+        match (self.profiles.pop(), self.profiles.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (None, _) => Err(Wrong::nowhere("there is no profile in it", self.names())),
+            (Some(last), false) => {
+                self.profiles.push(last);
+                Err(Wrong::nowhere(
+                    "it has several profiles and none of them is the default",
+                    format!("name one with --profile or default_profile; {}", self.names()),
+                ))
+            }
         }
     }
 
     /// The one profile that serves `origin`, the environment's among them.
-    fn serving(&self, origin: &Origin, from_env: Option<Profile>) -> Parsed<Option<Profile>> {
-        let from_env = from_env.filter(|profile| profile.hosts.contains(origin));
-        let mut serving = self.profiles.iter().filter(|profile| profile.draft.serves(origin));
-        let two = |one: &str, other: &str| {
-            Wrong::nowhere(
-                format!("the profiles {one:?} and {other:?} both claim {origin}"),
+    fn serving(self, origin: &Origin, from_env: Option<Profile>) -> Parsed<Option<Profile>> {
+        let mut serving = self.profiles.into_iter().chain(from_env).filter(|profile| profile.hosts.contains(origin));
+        match (serving.next(), serving.next()) {
+            (Some(one), Some(other)) => Err(Wrong::nowhere(
+                format!("the profiles {:?} and {:?} both claim {origin}", one.name, other.name),
                 "take the host out of one of them, or name the profile with --profile or RUNAI_PROFILE",
-            )
-        };
-        match (from_env, serving.next(), serving.next()) {
-            (_, Some(one), Some(other)) => Err(two(&one.name, &other.name)),
-            (Some(_), Some(one), None) => Err(two(profile::ENV, &one.name)),
-            (None, Some(one), None) => self.finish(one),
-            (from_env, None, _) => Ok(from_env),
+            )),
+            (found, _) => Ok(found),
         }
     }
 }
 
-impl Text<'_> {
+impl<'a> Text<'a> {
     /// A text that is not JSON. The mistakes that people make most have their own words.
     fn malformed(self, error: &serde_json::Error) -> Wrong {
         if self.0.trim().is_empty() {
@@ -488,7 +475,7 @@ impl Text<'_> {
     }
 
     /// A value that cannot be taken.
-    fn refused(self, profile: &str, raw: &RawValue, fault: &Fault) -> Wrong {
+    fn refused(self, profile: &str, raw: &'a RawValue, fault: &Fault) -> Wrong {
         // A short text is shown, unless it may hold a password, as the URL of a proxy may.
         let is_shown = raw.get().len() < 200 && self.text("", raw).is_ok_and(|value| !value.contains('@'));
         let value = if is_shown { format!(": {}", raw.get()) } else { String::new() };
@@ -500,18 +487,18 @@ impl Text<'_> {
     }
 
     /// Values that do not fit together: the place is that of the key to blame, or of the profile if it is not there.
-    fn unfit(self, profile: &Described<'_>, fault: &Fault) -> Wrong {
-        let members = Text(self.0).members("", profile.raw).unwrap_or_default();
+    fn unfit(self, profile: &str, raw: &'a RawValue, fault: &Fault) -> Wrong {
+        let members = self.members("", raw).unwrap_or_default();
         let (at, hint) = match members.iter().find(|member| member.key == fault.key) {
             Some(member) => (member.at, format!("take {} out, or change what it does not fit", fault.key)),
-            None => (self.offset(profile.raw.get()), format!("add {} to the profile", fault.key)),
+            None => (self.offset(raw.get()), format!("add {} to the profile", fault.key)),
         };
-        self.wrong(at, format!("{} of profile {:?} {}", fault.key, profile.name, fault.what), hint)
+        self.wrong(at, format!("{} of profile {profile:?} {}", fault.key, fault.what), hint)
     }
 }
 
 /// Reads one profile and checks that its values fit together.
-fn described<'a>(text: Text<'a>, profile: Member<'a>) -> Parsed<Described<'a>> {
+fn profile_in<'a>(text: Text<'a>, profile: Member<'a>) -> Parsed<Profile> {
     let Member { key: name, at, raw } = profile;
     if name.is_empty() || name.chars().any(char::is_control) {
         return Err(text.wrong(
@@ -551,11 +538,7 @@ fn described<'a>(text: Text<'a>, profile: Member<'a>) -> Parsed<Described<'a>> {
             }
         }
     }
-    let described = Described { name, raw, draft };
-    match described.draft.finish(&described.name) {
-        Ok(_) => Ok(described),
-        Err(fault) => Err(text.unfit(&described, &fault)),
-    }
+    draft.finish(&name).map_err(|fault| text.unfit(&name, raw, &fault))
 }
 
 /// Reads a `client_secret`.

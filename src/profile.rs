@@ -352,11 +352,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Whether `origin` is among those that may receive the token.
-    pub fn serves(&self, origin: &Origin) -> bool {
-        self.hosts.contains(origin) || self.url.as_ref().is_some_and(|(_, own)| own == origin)
-    }
-
     /// Makes a profile of it if everything fits together.
     pub fn finish(&self, name: &str) -> Checked<Profile> {
         let api = self.api.unwrap_or(match (&self.realm, &self.token_url) {
