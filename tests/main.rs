@@ -8,5 +8,6 @@ mod integrations;
 mod issuer;
 mod leaks;
 mod readme;
+mod refresh;
 mod secrets;
 mod support;

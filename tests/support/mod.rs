@@ -14,12 +14,14 @@
 
 pub(crate) mod home;
 pub(crate) mod issuer;
+pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod pki;
 pub(crate) mod servers;
 
 pub(crate) use home::{Home, Outcome, PROFILE, Running, process_ends};
 pub(crate) use issuer::{Answer, CLIENT_ASSERTION, CLIENT_ID, CLIENT_SECRET, Control, Issuer, Options, REALM, Request};
+pub(crate) use machine::Machine;
 pub(crate) use network::{BlackHole, Connect, Mute, Proxy, refused_url};
 pub(crate) use pki::{Pki, ServerCert};
 pub(crate) use servers::{NodeServer, client, clients_dir, https_get, https_post, require};

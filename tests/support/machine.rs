@@ -1,0 +1,85 @@
+//! The program inside the test's own process, on a machine whose clock the test can move.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use runai_credential::Reply;
+use runai_credential::system::{Moment, System};
+
+use super::Home;
+
+/// A machine with the variables of a [`Home`], some time after now.
+#[derive(Clone)]
+pub(crate) struct Machine {
+    pub(crate) variables: BTreeMap<String, OsString>,
+    /// How far both clocks are ahead.
+    pub(crate) ahead: Duration,
+    /// How far somebody has set the wall clock ahead, beyond that, in milliseconds.
+    pub(crate) wall_set_by: i64,
+    pub(crate) boot_id: &'static str,
+    pub(crate) host: &'static str,
+    /// Which process calls.
+    pub(crate) parent: Option<&'static str>,
+    pub(crate) stdin: Vec<u8>,
+}
+
+impl Machine {
+    pub(crate) fn of(home: &Home) -> Machine {
+        let command = home.command(["token"]);
+        let variables = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_owned())))
+            .collect();
+        Machine {
+            variables,
+            ahead: Duration::ZERO,
+            wall_set_by: 0,
+            boot_id: "one boot",
+            host: "node-1",
+            parent: None,
+            stdin: Vec::new(),
+        }
+    }
+
+    /// The same machine, later.
+    pub(crate) fn after(&self, time: Duration) -> Machine {
+        Machine { ahead: self.ahead + time, ..self.clone() }
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Machine {
+        self.variables.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn call(&self, args: &[&str]) -> Reply {
+        self.call_noting(args).0
+    }
+
+    /// Also what `-v` says.
+    pub(crate) fn call_noting(&self, args: &[&str]) -> (Reply, String) {
+        let notes = RefCell::new(String::new());
+        let ahead = i64::try_from(self.ahead.as_millis()).expect("a time");
+        let system = System {
+            env: &|name| self.variables.get(name).cloned(),
+            now: &|| {
+                let now = Moment::of_machine();
+                Moment { unix_ms: now.unix_ms + ahead + self.wall_set_by, boot_ms: now.boot_ms + ahead }
+            },
+            boot_id: &|| Some(self.boot_id.to_owned()),
+            host: &|| self.host.to_owned(),
+            parent: &|| self.parent.map(str::to_owned),
+            stdin: &|most| Ok(self.stdin.iter().copied().take(most).collect()),
+            notes: &|note| {
+                notes.borrow_mut().push_str(note);
+                notes.borrow_mut().push('\n');
+            },
+            verbose: Cell::new(false),
+        };
+        let args: Vec<OsString> = std::iter::once(&"runai-credential").chain(args).map(OsString::from).collect();
+        let reply = runai_credential::run(&args, &system);
+        drop(system);
+        (reply, notes.into_inner())
+    }
+}
