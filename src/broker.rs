@@ -211,6 +211,7 @@ impl Broker<'_> {
             refused.error
         })?;
         self.entry.store(&grant, self.system);
+        self.entry.sweep(self.system);
         want.pick(&grant, (self.system.now)())
     }
 

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -170,11 +170,22 @@ impl<'a> Entry<'a> {
             access_token: stored(&grant.access),
             id_token: grant.id.as_ref().and_then(stored),
         };
-        if record.access_token.is_some() || record.id_token.is_some() {
-            self.write("json", &record, system);
+        let lifetimes =
+            [Some(&grant.access), grant.id.as_ref()].into_iter().flatten().filter_map(|issued| issued.lifetime);
+        if let Some(longest) = lifetimes.max() {
+            self.write("json", &record, longest, system);
         }
         if let Some(path) = self.path("failed") {
             let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Now and then removes the files of other identities that nobody needs any more. Part of a fetch, never of a hit.
+    pub fn sweep(&self, system: &System<'_>) {
+        match self.dir.as_deref().map(|dir| sweep(dir, (system.now)())) {
+            Some(Ok(removed)) if removed > 0 => system.note(|| format!("cache: removed {removed} files of no use")),
+            Some(Err(error)) => system.note(|| format!("cache: cannot be swept: {error}")),
+            _ => {}
         }
     }
 
@@ -221,7 +232,7 @@ impl<'a> Entry<'a> {
             retry_after_ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
             secret: salted,
         };
-        self.write("failed", &record, system);
+        self.write("failed", &record, retry_after, system);
     }
 
     /// The lock of this entry. Its name depends on the folder too: processes that do not share a cache have nothing to
@@ -245,13 +256,14 @@ impl<'a> Entry<'a> {
         Some(self.dir.as_ref()?.join(format!("{}.{extension}", self.name)))
     }
 
-    /// Writes a record by rename. A failure is worth a note and no more.
-    fn write(&self, extension: &str, record: &impl Serialize, system: &System<'_>) {
+    /// Writes a record by rename, of use for `use_for` from now. A failure is worth a note and no more.
+    fn write(&self, extension: &str, record: &impl Serialize, use_for: Duration, system: &System<'_>) {
         let (Some(dir), Ok(json)) = (&self.dir, serde_json::to_vec(record)) else { return };
         let name = format!("{}.{extension}", self.name);
         let mut bytes = format!("{MAGIC} {VERSION} {} {:016x}\n", json.len(), fingerprint(&json)).into_bytes();
         bytes.extend_from_slice(&json);
-        match replace(dir, &name, &bytes) {
+        let useless_at = (system.now)().unix_seconds_after(use_for);
+        match replace(dir, &name, &bytes, useless_at) {
             Ok(()) => system.note(|| format!("cache: wrote {}", dir.join(&name).display())),
             Err(error) => system.note(|| format!("cache: {} cannot be written: {error}", dir.join(&name).display())),
         }
@@ -301,7 +313,9 @@ fn read_private(path: &Path) -> Option<Vec<u8>> {
 
 /// Replaces `name` in `dir` by a file with `bytes`, atomically. The folder is made if it is missing, and used only if it
 /// is private; one that is not is left as it is, because somebody may have a reason for it.
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+///
+/// The time of the file is set to `useless_at`, in seconds since 1970, so that the sweep need not open it.
+fn replace(dir: &Path, name: &str, bytes: &[u8], useless_at: i64) -> std::io::Result<()> {
     let dir = private_dir(dir)?;
     // The name is not a secret: O_EXCL takes care of whoever guesses it. The sweep knows it by its end.
     let temporary = format!("{name}.{}.new", std::process::id());
@@ -315,13 +329,55 @@ fn replace(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         }
         _ => Err(error),
     })?;
-    let written = File::from(file)
-        .write_all(bytes)
-        .and_then(|()| rustix::fs::renameat(&dir, &temporary, &dir, name).map_err(Into::into));
+    let mut file = File::from(file);
+    let written = file.write_all(bytes).and_then(|()| {
+        // Where a file system cannot set the time, the sweep comes a lifetime too early, and costs a request.
+        let _ = file.set_modified(UNIX_EPOCH + Duration::from_secs(useless_at.max(0).unsigned_abs()));
+        rustix::fs::renameat(&dir, &temporary, &dir, name).map_err(Into::into)
+    });
     if written.is_err() {
         let _ = rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty());
     }
     written
+}
+
+/// How often a fetch looks for files that nobody needs any more.
+const SWEEP_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a file that nobody needs stays: a day for records, whose time is that of their end, and an hour for what a
+/// killed process left half written.
+const KEPT_FOR: [(&str, Duration); 3] = [
+    (".json", Duration::from_secs(24 * 3600)),
+    (".failed", Duration::from_secs(24 * 3600)),
+    (".new", Duration::from_secs(3600)),
+];
+
+/// Marks the last sweep by its time.
+const SWEPT: &str = "swept";
+
+/// Removes the files of identities that nobody has used since their token ended, at most once a day.
+fn sweep(dir: &Path, now: Moment) -> std::io::Result<usize> {
+    let now = UNIX_EPOCH + Duration::from_millis(now.unix_ms.max(0).unsigned_abs());
+    let older = |meta: &std::fs::Metadata, than: Duration| {
+        meta.modified().is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age > than))
+    };
+    let mark = dir.join(SWEPT);
+    if mark.symlink_metadata().is_ok_and(|meta| !older(&meta, SWEEP_EVERY)) {
+        return Ok(0);
+    }
+    replace(dir, SWEPT, b"", now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64)?;
+    let mut removed = 0;
+    for entry in std::fs::read_dir(dir)?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let Some((_, kept_for)) = KEPT_FOR.iter().find(|(end, _)| name.ends_with(end)) else { continue };
+        // Only names that we give; whatever else somebody put here is theirs.
+        let is_ours = name.len() > 16 && name.as_bytes()[..16].iter().all(u8::is_ascii_hexdigit);
+        if is_ours && entry.metadata().is_ok_and(|meta| meta.is_file() && older(&meta, *kept_for)) {
+            removed += usize::from(std::fs::remove_file(entry.path()).is_ok());
+        }
+    }
+    Ok(removed)
 }
 
 /// Opens a folder that belongs to us and is closed to others, after making it where there is none.

@@ -22,7 +22,11 @@ fn main() -> ExitCode {
         host: &|| rustix::system::uname().nodename().to_string_lossy().into_owned(),
         parent: &|| {
             let parent = rustix::process::getppid()?.as_raw_nonzero();
-            process_in(&std::fs::read_to_string(format!("/proc/{parent}/stat")).ok()?)
+            let process = process_in(&std::fs::read_to_string(format!("/proc/{parent}/stat")).ok()?)?;
+            // A process may become another program and be a new client: Google's kubectl asks a first time to find out
+            // the server's version, and then turns into the kubectl of that version.
+            let program = std::fs::read_link(format!("/proc/{parent}/exe")).unwrap_or_default();
+            Some(format!("{process} {}", program.display()))
         },
         stdin: &|most| {
             let mut bytes = Vec::new();

@@ -92,7 +92,7 @@ fn a_killed_fetch_is_taken_over_and_leaves_nothing_behind() {
     }
     first.finish();
     assert!(issuer.token_requests() <= 2, "{} requests", issuer.token_requests());
-    assert_eq!(kinds_of_files(&home), ["json", "lock"]);
+    assert_eq!(kinds_of_files(&home), ["", "json", "lock"], "a record, a lock, and the mark of the last sweep");
 }
 
 /// The extensions of the files in the cache and the place of locks.

@@ -1,5 +1,10 @@
 //! Renewal in time, and what happens when it cannot be: on a machine whose clock the tests move.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the rule of clippy.toml is for src/: how long a call may take is part of the contract"
+)]
+
 use std::time::{Duration, Instant};
 
 use runai_credential::Reply;
@@ -236,4 +241,35 @@ fn a_server_that_names_a_time_is_left_alone_until_then() {
         assert_eq!(reply.status, 5, "{}", reply.stderr);
         assert_eq!(issuer.token_requests(), requests, "after {later} s");
     }
+}
+
+/// Files of identities that nobody uses any more go away with a later fetch; everything else stays.
+#[test]
+fn old_files_are_swept_by_a_fetch_once_a_day() {
+    let (issuer, home) = (Issuer::start(), Home::new());
+    let machine = machine_with_token(&issuer, &home);
+    let tokens = home.cache_dir().join("tokens");
+    let names = || -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(&tokens)
+            .expect("the cache")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .filter(|name| name != "swept")
+            .collect();
+        names.sort();
+        names
+    };
+    let old = names();
+    std::fs::write(tokens.join("0123456789abcdef.json.77.new"), "half").expect("an orphan");
+    std::fs::write(tokens.join("notes.json"), "somebody's").expect("a foreign file");
+    // Another identity, which is used when the first has long ended.
+    let mut config = home.keycloak(&issuer);
+    config["profiles"][PROFILE]["audience"] = json!("another");
+    home.config(&config);
+    token(&machine.after(minutes(30)));
+    assert_eq!(names().len(), 4, "{:?}", names());
+    token(&machine.after(HOUR * 24));
+    assert_eq!(names().len(), 3, "the orphan is gone, the ended token has its day: {:?}", names());
+    token(&machine.after(HOUR * 49));
+    let left = names();
+    assert!(left.len() == 2 && left.contains(&"notes.json".to_owned()) && !left.contains(&old[0]), "{left:?}");
 }

@@ -79,7 +79,7 @@ impl Machine {
         };
         let args: Vec<OsString> = std::iter::once(&"runai-credential").chain(args).map(OsString::from).collect();
         let reply = runai_credential::run(&args, &system);
-        drop(system);
-        (reply, notes.into_inner())
+        let notes = notes.borrow().clone();
+        (reply, notes)
     }
 }
