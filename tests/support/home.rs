@@ -2,10 +2,11 @@
 //! environment but the one a test gives it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -99,10 +100,15 @@ impl Home {
     /// Configures one profile for this issuer's Keycloak endpoint, with the right secret in a file;
     /// answers the config, for a test to vary and write again.
     pub(crate) fn keycloak(&self, issuer: &Issuer) -> Value {
+        self.keycloak_at(issuer.url(), issuer.ca_pem())
+    }
+
+    /// [`Home::keycloak`] for any server that has Keycloak's paths.
+    pub(crate) fn keycloak_at(&self, url: &str, ca_pem: &str) -> Value {
         let secret = self.write("secret", format!("{CLIENT_SECRET}\n"), 0o600);
-        let ca = self.write("ca.pem", issuer.ca_pem(), 0o644);
+        let ca = self.write("ca.pem", ca_pem, 0o644);
         let config = json!({"profiles": {PROFILE: {
-            "url": issuer.url(),
+            "url": url,
             "realm": REALM,
             "client_id": CLIENT_ID,
             "client_secret": {"file": secret},
@@ -114,7 +120,20 @@ impl Home {
 
     /// The program with these arguments, in this home, with nothing on stdin.
     pub(crate) fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runai-credential"));
+        self.tool(env!("CARGO_BIN_EXE_runai-credential"), args)
+    }
+
+    /// Puts the program on this home's `PATH` under a name, by a link.
+    pub(crate) fn install(&self, name: &str) {
+        let bin = self.path().join("bin");
+        make_dir(&bin);
+        let made = symlink(env!("CARGO_BIN_EXE_runai-credential"), bin.join(name));
+        made.unwrap_or_else(|error| panic!("link {name}: {error}"));
+    }
+
+    /// Another program, in this home like ours; what [`Home::install`] put on the `PATH` it finds there.
+    pub(crate) fn tool<S: AsRef<str>>(&self, program: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args.into_iter().map(|arg| arg.as_ref().to_owned()))
             .env_clear()
@@ -122,7 +141,7 @@ impl Home {
             .env("XDG_CONFIG_HOME", self.path().join("config"))
             .env("XDG_CACHE_HOME", self.path().join("cache"))
             .env("XDG_RUNTIME_DIR", self.run_dir())
-            .env("PATH", "/usr/bin:/bin")
+            .env("PATH", format!("{}:/usr/bin:/bin", self.path().join("bin").display()))
             .env("LANG", "C.UTF-8")
             .current_dir(self.work_dir())
             .stdin(Stdio::null())
@@ -166,22 +185,8 @@ impl Home {
     /// Runs the program `count` times at once, with the same arguments.
     #[track_caller]
     pub(crate) fn spawn_many<S: AsRef<str>>(&self, count: usize, args: impl IntoIterator<Item = S>) -> Vec<Outcome> {
-        raise_file_limit();
         let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-        // Everything is ready before the first one starts.
-        let ready = Arc::new(Barrier::new(count));
-        let threads: Vec<_> = (0..count)
-            .map(|_| {
-                let mut command = self.command(&args);
-                let ready = Arc::clone(&ready);
-                spawn("storm", move || {
-                    ready.wait();
-                    Running::start(&mut command).finish()
-                })
-            })
-            .collect();
-        let outcomes = threads.into_iter().map(thread::JoinHandle::join);
-        outcomes.map(|outcome| outcome.expect("see the panic above")).collect()
+        Running::at_once((0..count).map(|_| self.command(&args)).collect())
     }
 
     /// Everything below the home but directories, by relative path, with its permission bits.
@@ -267,6 +272,26 @@ impl Running {
             pipes += 1;
         }
         Running { child, what, started, stdout, stderr, ends, pipes }
+    }
+
+    /// Runs these commands to their ends, all started at once.
+    #[track_caller]
+    pub(crate) fn at_once(commands: Vec<Command>) -> Vec<Outcome> {
+        raise_file_limit();
+        // Everything is ready before the first one starts.
+        let ready = Arc::new(Barrier::new(commands.len()));
+        let threads: Vec<_> = commands
+            .into_iter()
+            .map(|mut command| {
+                let ready = Arc::clone(&ready);
+                spawn("storm", move || {
+                    ready.wait();
+                    Running::start(&mut command).finish()
+                })
+            })
+            .collect();
+        let outcomes = threads.into_iter().map(thread::JoinHandle::join);
+        outcomes.map(|outcome| outcome.expect("see the panic above")).collect()
     }
 
     pub(crate) fn pid(&self) -> u32 {

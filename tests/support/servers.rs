@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::issuer::wire::spawn;
+use super::issuer::{CLIENT_ID, CLIENT_SECRET, REALM};
 use super::pki::Pki;
 
 /// Where `tests/real/setup` installs.
@@ -101,6 +102,21 @@ impl NodeServer {
         server.facts = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("node {script} did not start ({error}), its stderr is above: {line:?}"));
         Some(server)
+    }
+
+    /// `oidc-provider` with the tests' application; [`NodeServer::url`] is the control plane's, [`REALM`] the realm.
+    #[track_caller]
+    pub(crate) fn oidc_provider() -> Option<NodeServer> {
+        let clients = json!([{"id": CLIENT_ID, "secret": CLIENT_SECRET}]);
+        NodeServer::start("issuer.mjs", json!({"realm": REALM, "clients": clients}))
+    }
+
+    /// The API server, for who has a token of the issuer at this URL for the audience `runai`.
+    #[track_caller]
+    pub(crate) fn api_server(issuer_url: &str) -> Option<NodeServer> {
+        let issuer = format!("{issuer_url}/auth/realms/{REALM}");
+        let jwks = format!("{issuer}/protocol/openid-connect/certs");
+        NodeServer::start("apiserver.mjs", json!({"issuer": issuer, "jwks": jwks, "audience": "runai"}))
     }
 
     #[track_caller]
