@@ -118,6 +118,17 @@ impl Home {
         config
     }
 
+    /// [`Home::keycloak`] with these keys of the profile beside or over the usual ones; `null` takes one away.
+    pub(crate) fn keycloak_with(&self, issuer: &Issuer, keys: Value) -> Value {
+        let mut config = self.keycloak(issuer);
+        if let (Some(profile), Value::Object(keys)) = (config["profiles"][PROFILE].as_object_mut(), keys) {
+            profile.extend(keys);
+            profile.retain(|_, value| !value.is_null());
+        }
+        self.config(&config);
+        config
+    }
+
     /// The program with these arguments, in this home, with nothing on stdin.
     pub(crate) fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         self.tool(env!("CARGO_BIN_EXE_runai-credential"), args)

@@ -1,6 +1,6 @@
 //! What can stand between a client and its server: proxies, mute servers, black holes.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -63,6 +63,15 @@ impl Mute {
         Mute(Listener::start("mute", |_, floor| floor.wait_for_stop()))
     }
 
+    /// One that does say something: these bytes, whatever it is sent first.
+    pub(crate) fn but(reply: &'static [u8]) -> Mute {
+        Mute(Listener::start("babbler", move |mut stream, _| {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(reply);
+            let _ = stream.shutdown(Shutdown::Write);
+        }))
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}", self.0.port())
     }
@@ -95,6 +104,7 @@ struct ProxyState {
     log: Vec<Connect>,
     login: Option<String>,
     refusal: Option<u16>,
+    drip: Option<Duration>,
     routes: Vec<(String, SocketAddr)>,
 }
 
@@ -142,6 +152,11 @@ impl Proxy {
         lock(&self.state).refusal = Some(status);
     }
 
+    /// From now on it answers byte by byte, and never comes to an end.
+    pub(crate) fn drip(&self, every: Duration) {
+        lock(&self.state).drip = Some(every);
+    }
+
     /// Leads a target (`app.run.ai:443`) to a local server: the proxy resolves names, not we.
     pub(crate) fn route(&self, target: &str, to: SocketAddr) {
         lock(&self.state).routes.push((target.to_owned(), to));
@@ -162,7 +177,7 @@ fn tunnel(mut client: &TcpStream, floor: &Floor, state: &Mutex<ProxyState>) -> i
         return Ok(());
     };
     let authorization = request.header("proxy-authorization").map(str::to_owned);
-    let (refusal, routed) = {
+    let (refusal, drip, routed) = {
         let mut state = lock(state);
         state.log.push(Connect {
             method: request.method.clone(),
@@ -175,8 +190,16 @@ fn tunnel(mut client: &TcpStream, floor: &Floor, state: &Mutex<ProxyState>) -> i
             _ => state.refusal,
         };
         let route = state.routes.iter().find(|(target, _)| *target == request.path);
-        (refusal, route.map(|(_, address)| *address))
+        (refusal, state.drip, route.map(|(_, address)| *address))
     };
+    if let Some(every) = drip {
+        client.write_all(b"HTTP/1.1 200 Connection established\r\nX-Filler: ")?;
+        while !floor.stopped() {
+            client.write_all(b"a")?;
+            floor.sleep(every);
+        }
+        return Ok(());
+    }
     if let Some(status) = refusal {
         return refuse(client, status);
     }
