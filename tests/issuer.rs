@@ -1,1 +1,10 @@
-//! See src.
+//! The issuer of `src/issuer.rs` and its rooms, from outside: real requests over real TLS, and everything that can go
+//! wrong on the way.
+
+mod apis;
+mod faults;
+mod proxies;
+mod refusals;
+mod retries;
+mod seed;
+mod tls;

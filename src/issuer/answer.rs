@@ -45,12 +45,13 @@ pub(super) fn read(profile: &Profile, response: &Response, obtained: Moment) -> 
     let is_object = response.body.trim_ascii_start().starts_with(b"{");
     let body: Option<Body> = serde_json::from_slice(&response.body).ok().filter(|_| is_object);
     match (response.status, body) {
-        (200, Some(body)) if response.is_json() && text(&body.error).is_none() => grant(body, obtained)
-            .map_err(|what| unusable(profile, &what, "check that the URL is that of a token endpoint")),
+        (200, Some(body)) if response.is_json() && text(&body.error).is_none() => {
+            grant(body, obtained).map_err(|what| unusable(profile, &what, CHECK_CLIENT))
+        }
         (200, Some(body)) if text(&body.error).is_some() => Err(refusal(profile, response, &body)),
         (200, _) => {
             let what = match (&response.content_type, response.is_json()) {
-                (_, true) => "an answer that is not JSON, or cut short".to_owned(),
+                (_, true) => "an answer that is not JSON, or cut short,".to_owned(),
                 (Some(kind), false) => format!("an answer of type {}", printable(kind, 60)),
                 (None, false) => "an answer without a content type".to_owned(),
             };
@@ -60,6 +61,8 @@ pub(super) fn read(profile: &Profile, response: &Response, obtained: Moment) -> 
         (_, body) => Err(refusal(profile, response, &body.unwrap_or_default())),
     }
 }
+
+const CHECK_CLIENT: &str = "check url and api, and which kind of token the server is set to give this client";
 
 const CHECK_URL: &str =
     "check url and api: something that is no token endpoint answered there, perhaps a proxy or a login page";
@@ -125,28 +128,32 @@ fn refusal(profile: &Profile, response: &Response, body: &Body) -> Failure {
     let error = text(&body.error);
     let description = text(&body.error_description).or_else(|| text(&body.message));
     let said = match (&error, &description) {
-        (Some(error), Some(description)) => format!("{error}: {description}"),
-        (Some(said), None) | (None, Some(said)) => said.clone(),
-        (None, None) => "no reason given".to_owned(),
+        (Some(error), Some(description)) => format!(": {error}: {description}"),
+        (Some(said), None) | (None, Some(said)) => format!(": {said}"),
+        (None, None) => String::new(),
     };
-    if matches!(status, 408 | 429 | 500 | 502..=504) {
+    if matches!(status, 408 | 429 | 500..=599) {
         let hint = match status {
             429 => "wait a moment; the server limits how often it may be asked",
             _ => "try again in a moment; if it lasts, ask whoever runs the control plane",
         };
-        let what = format!("the server at {} cannot answer: {said} (HTTP {status})", profile.endpoint);
-        let retry = response.retry_after.map_or(Retry::Soon, Retry::After);
+        let what = format!("the server at {} cannot answer{said} (HTTP {status})", profile.endpoint);
+        let passes = matches!(status, 408 | 429 | 500 | 502..=504);
+        let retry = if passes { response.retry_after.map_or(Retry::Soon, Retry::After) } else { Retry::Never };
         return Failure { error: Error::unreachable(what, hint), retry };
     }
-    // Codes and messages of their own show that a token endpoint spoke; anything else may be any server.
-    let spoke = error.is_some() || (body.code.is_some() && description.is_some()) || matches!(status, 401 | 403);
-    let unknown_path =
-        error.as_deref().is_some_and(|error| error.starts_with("RESTEASY") || error.starts_with("HTTP 404"));
-    if !spoke || unknown_path {
-        let what = format!("there is no token endpoint at {}: {said} (HTTP {status})", profile.endpoint);
+    // Codes and messages of their own show that a token endpoint spoke; anything else may be any server. A path that is
+    // not there is as well said in JSON, and the one thing below it that a token endpoint misses is its realm.
+    let spoke = match status {
+        404 | 405 => said.contains("Realm"),
+        401 | 403 => true,
+        _ => error.is_some() || (body.code.is_some() && description.is_some()),
+    };
+    if !spoke {
+        let what = format!("there is no token endpoint at {}{said} (HTTP {status})", profile.endpoint);
         return Failure::last(Error::unreachable(what, wrong_path(profile.api)));
     }
-    let what = format!("the server refused client {}: {said} (HTTP {status})", profile.client_id);
+    let what = format!("the server refused client {}{said} (HTTP {status})", profile.client_id);
     let hint = remedy(profile, status, error.as_deref().unwrap_or(""), description.as_deref().unwrap_or(""));
     Failure::last(Error::new(Kind::Denied, what, hint))
 }
@@ -158,7 +165,7 @@ fn wrong_path(api: Api) -> &'static str {
         }
         Api::Oauth2 => "check token_url",
         Api::V2 => "check url; a control plane older than v2 of the token API needs api v1, app-token or keycloak",
-        Api::V1 | Api::AppToken => "check url and api",
+        Api::V1 | Api::AppToken => "check url; a control plane of another generation needs api v2 or keycloak",
     }
 }
 
@@ -179,14 +186,14 @@ fn remedy(profile: &Profile, status: u16, error: &str, description: &str) -> Str
     if has("Realm not enabled") {
         return "the realm is disabled; ask whoever runs the control plane".into();
     }
-    if has("Realm does not exist") || has("consult the server log") {
+    if has("Realm does not exist") {
         return "check realm: Settings, General, Researcher Authentication shows it (runai when self-hosted)".into();
-    }
-    if has("service account") {
-        return format!("enable service accounts for client {id} on the server, or use a Run:ai application");
     }
     if has("Public client") {
         return format!("client {id} is public and has no secret; make it confidential, or use a Run:ai application");
+    }
+    if has("service account") {
+        return format!("enable service accounts for client {id} on the server, or use a Run:ai application");
     }
     if has("disabled") || has("Client is not enabled") {
         return format!("enable client {id} and its service account on the server");
@@ -194,8 +201,17 @@ fn remedy(profile: &Profile, status: u16, error: &str, description: &str) -> Str
     if has("secret not provided") {
         return format!("check client_auth: the server found no secret in the request for client {id}");
     }
-    if has("grant_type") || error == "unsupported_grant_type" {
+    if has("permission") {
+        return format!("ask whoever runs the control plane to give application {id} the access that it lacks");
+    }
+    if error == "unauthorized_client" && has("grant type") {
+        return format!("allow client {id} the grant client_credentials on the server");
+    }
+    if has("grant_type") || has("grant type") {
         return "check api: the endpoint does not take this kind of request".into();
+    }
+    if has("Missing client_id") {
+        return "check api and client_auth: the endpoint found no client id in the request".into();
     }
     match error {
         "invalid_scope" => "correct scope: the server does not know it or does not allow it to this client".into(),
@@ -208,10 +224,19 @@ fn remedy(profile: &Profile, status: u16, error: &str, description: &str) -> Str
         "invalid_client" => {
             format!("check client_id ({id}) first, then {secret}; regenerating a secret revokes the old one")
         }
+        "unauthorized_client" if description == "Invalid client credentials" => {
+            format!("check client_id ({id}) and {secret}; regenerating a secret revokes the old one")
+        }
         "unauthorized_client" => format!("check {secret}; regenerating a secret revokes the old one"),
-        "invalid_request" if has("client_id") => "check api: the endpoint did not find the client_id".into(),
+        "invalid_target" => "correct audience and resource: the server does not know what they name".into(),
+        "invalid_request" if has("ertificat") => {
+            format!("the server wants a client certificate from {id}, which is not supported; switch that off there")
+        }
         "invalid_request" if status == 400 => {
-            "the server wants something else from this client, such as a certificate; see its settings there".into()
+            "check api: the endpoint wants other parameters than this kind of request has".into()
+        }
+        "" if status == 403 && description.is_empty() => {
+            format!("find out whether a firewall or a proxy said that; if not, check client_id ({id}) and {secret}")
         }
         _ if status == 400 => format!("check api, client_id ({id}) and {secret}"),
         _ => format!("check client_id ({id}) and {secret}, and that the application is enabled"),

@@ -46,6 +46,11 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// How the standard library begins to say that a name was not resolved.
+const LOOKUP: &str = "failed to lookup address information";
+
+const CHECK_NAME: &str = "check its spelling and the name server";
+
 /// An answer, as far as it matters.
 pub(super) struct Response {
     pub(super) status: u16,
@@ -160,22 +165,30 @@ impl Route {
             return Failure::last(Error::unreachable(what, hint));
         }
         let reached = via.as_ref().map_or_else(String::new, |via| format!(" through the proxy {via}"));
-        let network = "check url, the network, and whether a proxy is needed (HTTPS_PROXY or proxy in the profile)";
+        let network = match via {
+            None => "check url, the network, and whether a proxy is needed (HTTPS_PROXY or proxy in the profile)",
+            Some(_) => "check that proxy and the network; NO_PROXY, or proxy \"none\" in the profile, goes around it",
+        };
         let passing = |what: String, hint: &str| Failure::passing(Error::unreachable(what, hint));
         let last = |what: String, hint: &str| Failure::last(Error::unreachable(what, hint));
         match error {
             ureq::Error::Timeout(_) => self.late(),
-            ureq::Error::HostNotFound => {
-                passing(format!("the name of {host} has no address"), "check url and the name server")
+            ureq::Error::HostNotFound => passing(format!("cannot find {}", self.first()), CHECK_NAME),
+            // The standard library has no kind for this one.
+            ureq::Error::Io(error) if error.to_string().starts_with(LOOKUP) => {
+                let why = error.to_string();
+                passing(format!("cannot find {}{}", self.first(), why.trim_start_matches(LOOKUP)), CHECK_NAME)
             }
-            ureq::Error::ConnectProxyFailed(said) => last(
-                format!(
-                    "the proxy {} does not connect to {host}: {}",
-                    via.as_deref().unwrap_or("?"),
-                    printable(said, 120)
-                ),
-                "check the proxy's address, its user and password, and that it allows this host; NO_PROXY goes around it",
-            ),
+            ureq::Error::ConnectProxyFailed(said) => {
+                // ureq says "proxy server responded 407/407".
+                let status = said.rsplit('/').next().filter(|status| status.parse::<u16>().is_ok());
+                let why = status.map_or_else(|| printable(said, 120), |status| format!("it answers HTTP {status}"));
+                let hint = match status {
+                    Some("407") => "give user and password in the proxy's URL: http://USER:PASSWORD@HOST:PORT",
+                    _ => "check that the proxy may and can reach this host; NO_PROXY goes around it",
+                };
+                last(format!("the proxy {} does not connect to {host}: {why}", via.as_deref().unwrap_or("?")), hint)
+            }
             ureq::Error::BodyExceedsLimit(_) => last(
                 format!("the answer of {host} is larger than {} KiB", MAX_BODY / 1024),
                 "check url: something that is no token endpoint answers there",
@@ -193,6 +206,14 @@ impl Route {
                 format!("the exchange with {host}{reached} failed: {}", printable(&other.to_string(), 160)),
                 "check that url leads to the control plane and that the port speaks https",
             ),
+        }
+    }
+
+    /// Whose address has to be found.
+    fn first(&self) -> String {
+        match &self.via {
+            None => format!("the address of {}", self.host),
+            Some(via) => format!("the address of the proxy {via}"),
         }
     }
 

@@ -1,0 +1,215 @@
+//! Proxies: which one is taken, as curl takes it, and what comes of it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::*;
+
+/// The status that curl gets for the same URL in the same environment.
+fn curl(program: &Path, home: &Home, url: &str, vars: &[(String, String)]) -> String {
+    let outcome = Running::start(
+        Command::new(program)
+            .env_clear()
+            .envs(vars.iter().cloned())
+            .args(["--silent", "--show-error", "--output", "/dev/null", "--write-out", "%{http_code}", "--cacert"])
+            .arg(home.path().join("ca.pem"))
+            .args(["--data", "grant_type=none", url])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    )
+    .finish();
+    outcome.code(0);
+    outcome.stdout.clone()
+}
+
+/// `P` in a value stands for the proxy, `PORT` for the issuer's port.
+#[test]
+fn the_environment_is_read_as_curl_reads_it() {
+    const LOCALHOST: &str = "localhost";
+    const ADDRESS: &str = "127.0.0.1";
+    let Some(program) = require("curl") else { return };
+    let issuer = Issuer::start();
+    let via = |host, vars: &'static str| (host, vars, true);
+    let direct = |host, vars: &'static str| (host, vars, false);
+    let rows = [
+        direct(LOCALHOST, ""),
+        via(LOCALHOST, "https_proxy=P"),
+        via(LOCALHOST, "HTTPS_PROXY=P"),
+        via(LOCALHOST, "all_proxy=P"),
+        via(LOCALHOST, "ALL_PROXY=P"),
+        direct(LOCALHOST, "http_proxy=P"),
+        direct(LOCALHOST, "HTTP_PROXY=P"),
+        direct(LOCALHOST, "HTTPS_PROXY="),
+        via(LOCALHOST, "https_proxy=P HTTPS_PROXY=http://127.0.0.1:1"),
+        via(LOCALHOST, "HTTPS_PROXY=P ALL_PROXY=http://127.0.0.1:1"),
+        via(LOCALHOST, "https_proxy= HTTPS_PROXY=P"),
+        via(LOCALHOST, "HTTPS_PROXY=localhost:PROXYPORT"),
+        direct(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=localhost"),
+        direct(LOCALHOST, "HTTPS_PROXY=P no_proxy=localhost"),
+        direct(LOCALHOST, "ALL_PROXY=P NO_PROXY=localhost"),
+        via(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=localhost no_proxy=other.example"),
+        direct(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=*"),
+        via(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=l*"),
+        via(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=ocalhost"),
+        via(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=host.localhost"),
+        direct(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=.localhost"),
+        direct(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=LOCALHOST"),
+        direct(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=localhost."),
+        via(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=localhost:PORT"),
+        direct(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=other.example,localhost"),
+        direct(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=other.example,_localhost,"),
+        direct(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=other.example_localhost"),
+        via(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=127.0.0.1"),
+        via(LOCALHOST, "HTTPS_PROXY=P NO_PROXY=,"),
+        direct(ADDRESS, "HTTPS_PROXY=P NO_PROXY=127.0.0.1"),
+        direct(ADDRESS, "HTTPS_PROXY=P NO_PROXY=127.0.0.0/8"),
+        direct(ADDRESS, "HTTPS_PROXY=P NO_PROXY=10.0.0.0/8,127.0.0.1/32"),
+        via(ADDRESS, "HTTPS_PROXY=P NO_PROXY=10.0.0.0/8"),
+        via(ADDRESS, "HTTPS_PROXY=P NO_PROXY=localhost"),
+        via(ADDRESS, "HTTPS_PROXY=P NO_PROXY=127.0.0"),
+        via(ADDRESS, "HTTPS_PROXY=P NO_PROXY=.0.0.1"),
+    ];
+    for (host, vars, through) in rows {
+        let (home, proxy) = (Home::new(), Proxy::start());
+        let url = format!("https://{host}:{}", issuer.port());
+        home.keycloak_with(&issuer, json!({"url": url}));
+        let vars: Vec<(String, String)> = vars
+            .split_whitespace()
+            .filter_map(|var| var.split_once('='))
+            .map(|(name, value)| {
+                let value = match value {
+                    "P" => proxy.url(),
+                    value => value.replace("PROXYPORT", &proxy.port().to_string()),
+                };
+                (name.to_owned(), value.replace("PORT", &issuer.port().to_string()).replace('_', " "))
+            })
+            .collect();
+        assert_eq!(curl(&program, &home, &format!("{url}/api/v2/token"), &vars), "400", "curl with {vars:?}");
+        assert_eq!(proxy.connects().len(), usize::from(through), "curl with {vars:?} for {host}");
+
+        let outcome = home.run_with(["token"], |command| {
+            command.envs(vars.iter().cloned());
+        });
+        outcome.code(0).stdout_is(issuer.last_token() + "\n").silent();
+        let connects = proxy.connects();
+        assert_eq!(connects.len(), usize::from(through) * 2, "we with {vars:?} for {host}");
+        if let [theirs, ours] = &connects[..] {
+            assert_eq!(theirs, ours);
+        }
+    }
+}
+
+#[test]
+fn the_proxy_of_the_profile_stands_above_the_environment_and_none_is_none() {
+    let (issuer, proxy, unused) = (Issuer::start(), Proxy::start(), Proxy::start());
+    for (key, through) in [(proxy.url(), 1), ("none".to_owned(), 0)] {
+        let home = Home::new();
+        home.keycloak_with(&issuer, json!({"proxy": key}));
+        let before = proxy.connects().len();
+        let outcome = home.run_with(["token"], |command| {
+            command.env("HTTPS_PROXY", unused.url()).env("NO_PROXY", if through == 1 { "*" } else { "" });
+        });
+        outcome.code(0).stdout_is(issuer.last_token() + "\n").silent();
+        assert_eq!(proxy.connects().len() - before, through, "{key}");
+    }
+    assert_eq!(unused.connections(), 0);
+    let target = format!("localhost:{}", issuer.port());
+    assert_eq!(proxy.connects(), [Connect { method: "CONNECT".into(), target, authorization: None }]);
+}
+
+#[test]
+fn a_proxy_resolves_the_name_and_sees_nothing_of_the_request() {
+    let certificate = Pki::shared().server(&["app.run.ai"]);
+    let issuer = Issuer::start_with(Options { certificate, ..Options::default() });
+    let (home, proxy) = (Home::new(), Proxy::start());
+    proxy.route("app.run.ai:443", ([127, 0, 0, 1], issuer.port()).into());
+    home.keycloak_with(&issuer, json!({"url": "https://app.run.ai", "proxy": proxy.url()}));
+    home.run(["token"]).code(0).stdout_is(issuer.last_token() + "\n").silent();
+    assert_eq!(proxy.connects().len(), 1);
+}
+
+#[test]
+fn the_login_of_a_proxy_is_sent_to_it_and_shown_to_nobody() {
+    const PASSWORD: &str = "p@ss:w0rd%";
+    let Some(program) = require("curl") else { return };
+    let (issuer, home, proxy) = (Issuer::start(), Home::new(), Proxy::start());
+    proxy.require_login("us er", PASSWORD);
+    let with = |login: &str| format!("http://{login}@localhost:{}", proxy.port());
+    let right = with("us%20er:p%40ss%3Aw0rd%25");
+    home.keycloak(&issuer);
+    let vars = [("HTTPS_PROXY".to_owned(), right.clone())];
+    assert_eq!(curl(&program, &home, &format!("{}/api/v2/token", issuer.url()), &vars), "400");
+    let ours = home.run_with(["token", "-v"], |command| {
+        command.envs(vars.clone());
+    });
+    ours.code(0).stdout_is(issuer.last_token() + "\n");
+    ours.stderr_has(&format!("proxy: http://localhost:{} (from HTTPS_PROXY)", proxy.port()));
+    let logins: Vec<_> = proxy.connects().into_iter().map(|connect| connect.authorization).collect();
+    assert!(logins[0].is_some() && logins[0] == logins[1], "{logins:?}");
+
+    home.keycloak_with(&issuer, json!({"proxy": right}));
+    let inside = home.run(["token", "--refresh", "-v"]);
+    inside.code(0);
+    home.keycloak_with(&issuer, json!({"proxy": with("us%20er:canary-wr0ng")}));
+    let wrong = home.run(["token", "--refresh", "-v"]);
+    wrong.code(5).stdout_is("").stderr_has(&format!(
+        "error: the proxy http://localhost:{} does not connect to {}: ",
+        proxy.port(),
+        issuer.url()
+    ));
+    wrong.stderr_has("407").stderr_has("\nhint: give user and password in the proxy's URL");
+    for outcome in [ours, inside, wrong] {
+        for part in ["w0rd", "wr0ng", "us er", "us%20er", "Basic", CLIENT_SECRET] {
+            assert!(!outcome.stderr.contains(part), "{part} is shown\n{outcome}");
+        }
+    }
+    // In a connection that the proxy refuses, the issuer gets nothing: curl's request and two of ours.
+    assert_eq!(issuer.token_requests(), 3);
+}
+
+#[test]
+fn a_proxy_that_refuses_or_fails_is_named() {
+    let issuer = Issuer::start();
+    let (refusing, dead) = (Proxy::start(), refused_url().replace("https", "http"));
+    for (status, url, what) in [
+        (403, refusing.url(), "error: the proxy {proxy} does not connect to {url}: it answers HTTP {status}\n"),
+        (407, refusing.url(), "error: the proxy {proxy} does not connect to {url}: it answers HTTP {status}\n"),
+        (502, refusing.url(), "error: the proxy {proxy} does not connect to {url}: it answers HTTP {status}\n"),
+        (0, dead, "error: cannot reach {url} through the proxy {proxy}: "),
+    ] {
+        let home = Home::new();
+        home.keycloak_with(&issuer, json!({"proxy": url}));
+        refusing.refuse(status);
+        let outcome = home.run(["token"]);
+        eprintln!("{}", outcome.stderr);
+        outcome.code(5).stdout_is("");
+        outcome.stderr_has(
+            &what.replace("{proxy}", &url).replace("{url}", issuer.url()).replace("{status}", &status.to_string()),
+        );
+        outcome.stderr_has("proxy");
+    }
+    assert_eq!(issuer.connections(), 0);
+}
+
+#[test]
+fn a_proxy_keeps_us_waiting_no_longer_than_the_timeout() {
+    let (issuer, dripping, mute, hole) = (Issuer::start(), Proxy::start(), Mute::start(), BlackHole::start());
+    dripping.drip(Duration::from_millis(50));
+    std::thread::scope(|scope| {
+        for proxy in [dripping.url(), mute.url().replace("https", "http"), hole.url().replace("https", "http")] {
+            let issuer = &issuer;
+            scope.spawn(move || {
+                let home = Home::new();
+                home.keycloak_with(issuer, json!({"proxy": proxy, "timeout": "1s"}));
+                let outcome = home.run(["token"]);
+                outcome.code(5).stdout_is("").within(Duration::from_secs(5));
+                outcome
+                    .stderr_has(&format!("error: no answer from {} through the proxy {proxy} in time\n", issuer.url()));
+            });
+        }
+    });
+    assert_eq!(issuer.connections(), 0);
+}
