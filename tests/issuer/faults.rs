@@ -92,8 +92,7 @@ fn an_answer_that_is_no_grant_is_refused_for_what_it_is_and_not_asked_for_again(
         let (issuer, home) = (Issuer::start(), Home::new());
         home.keycloak(&issuer);
         issuer.always(answer);
-        let outcome = home.run(["token"]);
-        eprintln!("{name}: {}", outcome.stderr);
+        let outcome = Outcome { what: name.to_owned(), ..home.run(["token"]) };
         outcome.code(5).stdout_is("").stderr_has(what).stderr_has(&format!("\nhint: {hint}")).within(SLACK * 2);
         assert_eq!(outcome.stderr.lines().count(), 2, "{name}");
         assert_eq!(issuer.token_requests(), 1, "{name}");
@@ -110,7 +109,7 @@ fn an_answer_that_breaks_off_is_asked_for_again() {
         let (issuer, home) = (Issuer::start(), Home::new());
         home.keycloak(&issuer);
         issuer.always(answer);
-        let outcome = home.run(["token"]);
+        let outcome = Outcome { what: name.to_owned(), ..home.run(["token"]) };
         outcome.code(5).stdout_is("").stderr_has("closed the connection without a whole answer").within(SLACK);
         assert_eq!(issuer.token_requests(), 3, "{name}");
         issuer.fail_first(1, Answer::cut("{"));
@@ -141,11 +140,11 @@ fn no_redirect_is_followed() {
 
 /// The program with a budget of one second takes that and not much more.
 #[track_caller]
-fn assert_in_time(name: &str, outcome: &Outcome, host: &str) {
-    eprintln!("{name}: {outcome}");
+fn assert_in_time(name: &str, outcome: Outcome, host: &str) {
+    let outcome = Outcome { what: name.to_owned(), ..outcome };
     outcome.code(5).stdout_is("").within(Duration::from_secs(1) + SLACK);
     outcome.stderr_has(&format!("error: no answer from {host} in time\nhint: check the network"));
-    assert!(outcome.elapsed >= Duration::from_millis(900), "{name}: gave up early\n{outcome}");
+    assert!(outcome.elapsed >= Duration::from_millis(900), "gave up early\n{outcome}");
 }
 
 #[test]
@@ -169,18 +168,18 @@ fn whoever_keeps_us_waiting_does_so_for_no_longer_than_the_timeout() {
                 let (issuer, home) = (Issuer::start(), Home::new());
                 home.keycloak_with(&issuer, json!({"timeout": "1s"}));
                 issuer.always(answer);
-                assert_in_time(name, &home.run(["token"]), issuer.url());
+                assert_in_time(name, home.run(["token"]), issuer.url());
             });
         }
         scope.spawn(|| {
             let (issuer, home, mute) = (Issuer::start(), Home::new(), Mute::start());
             home.keycloak_with(&issuer, json!({"timeout": "1s", "url": mute.url()}));
-            assert_in_time("no TLS", &home.run(["token"]), &mute.url());
+            assert_in_time("no TLS", home.run(["token"]), &mute.url());
         });
         scope.spawn(|| {
             let (issuer, home, hole) = (Issuer::start(), Home::new(), BlackHole::start());
             home.keycloak_with(&issuer, json!({"timeout": "1s", "url": hole.url()}));
-            assert_in_time("a black hole", &home.run(["token"]), &hole.url());
+            assert_in_time("a black hole", home.run(["token"]), &hole.url());
         });
     });
 }
@@ -196,7 +195,6 @@ fn a_place_where_no_such_server_is_says_so() {
         let home = Home::new();
         home.keycloak_with(&issuer, json!({"url": url}));
         let outcome = home.run(["token"]);
-        eprintln!("{}", outcome.stderr);
         outcome.code(5).stdout_is("").within(SLACK);
         outcome.stderr_has(&format!("error: {}", what.replace("{url}", &url))).stderr_has(&format!("\nhint: {hint}"));
     }
@@ -278,7 +276,6 @@ fn one_dead_address_of_several_costs_a_second() {
         };
         let address = hole.address().ip();
         let outcome = hosted(&format!("{address} {NAME}\n127.0.0.1 {NAME}\n")).expect("it worked a moment ago");
-        eprintln!("{dead}: {outcome}");
         outcome.code(0).stdout_is(issuer.last_token() + "\n").silent();
         outcome.within(Duration::from_secs(1) + SLACK);
         tried += 1;

@@ -184,7 +184,6 @@ fn a_proxy_that_refuses_or_fails_is_named() {
         home.keycloak_with(&issuer, json!({"proxy": url}));
         refusing.refuse(status);
         let outcome = home.run(["token"]);
-        eprintln!("{}", outcome.stderr);
         outcome.code(5).stdout_is("");
         outcome.stderr_has(
             &what.replace("{proxy}", &url).replace("{url}", issuer.url()).replace("{status}", &status.to_string()),
