@@ -356,6 +356,13 @@ fn explain_tls(fault: &rustls::Error, host: &str, trusts: &str) -> (String, Stri
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
             ("is for another name".to_owned(), "use a name in url that the certificate has".to_owned())
         }
+        // webpki has no name of its own for this in rustls.
+        other if other.to_string().contains("CaUsedAsEndEntity") => (
+            "is that of an authority (CA:TRUE), as self-signed ones often are".to_owned(),
+            "give the server a certificate that an authority signed, or a self-signed one made with \
+             basicConstraints=CA:FALSE, and name it in ca_file"
+                .to_owned(),
+        ),
         other => (
             format!("cannot be trusted: {}", printable(&other.to_string(), 120)),
             "have the server's certificate corrected".to_owned(),

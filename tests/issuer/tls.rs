@@ -38,6 +38,27 @@ fn a_certificate_that_cannot_be_trusted_is_named_and_sent_nothing() {
     }
 }
 
+/// What `openssl req -x509` makes is an authority, which a server cannot be; one that is not can be trusted by itself.
+#[test]
+fn a_self_signed_certificate_works_unless_it_is_an_authority() {
+    for (is_authority, code, stderr) in [
+        (false, 0, ""),
+        (
+            true,
+            5,
+            "hint: give the server a certificate that an authority signed, or a self-signed one made with \
+             basicConstraints=CA:FALSE, and name it in ca_file\n",
+        ),
+    ] {
+        let certificate = Pki::self_signed(&["localhost"], is_authority);
+        let ca_pem = certificate.chain_pem.clone();
+        let issuer = Issuer::start_with(Options { certificate, ca_pem, ..Options::default() });
+        let home = Home::new();
+        home.keycloak(&issuer);
+        home.run(["token"]).code(code).stderr_has(stderr);
+    }
+}
+
 #[test]
 fn a_server_that_has_only_one_of_the_two_versions_of_tls_will_do() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {

@@ -77,6 +77,20 @@ impl Pki {
         self.sign(names, (2047, 2048))
     }
 
+    /// A certificate that signs itself, as `openssl req -x509` makes it (an authority) or as it should (not one).
+    pub(crate) fn self_signed(names: &[&str], is_authority: bool) -> ServerCert {
+        let mut params = params(names, "Acme control plane", (2020, 2048));
+        params.is_ca = if is_authority { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
+        let key = key();
+        let own = params.self_signed(&key).expect("sign a certificate with its own key");
+        ServerCert {
+            chain_pem: own.pem(),
+            key_pem: key.serialize_pem(),
+            chain_der: vec![own.der().clone()],
+            key_pkcs8: key.serialize_der(),
+        }
+    }
+
     fn sign(&self, names: &[&str], years: (i32, i32)) -> ServerCert {
         let mut params = params(names, "Acme control plane", years);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
