@@ -3,10 +3,22 @@
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use runai_credential::Reply;
 use runai_credential::error::{Error, Kind};
 use runai_credential::system::{Moment, System, process_in};
+
+/// Whether standard output was closed when the process started.
+static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Runs before `main`: the start of std puts the null device where a standard stream is closed, and a token would vanish
+/// there with exit 0.
+#[ctor::ctor(unsafe)]
+fn look_at_stdout() {
+    let open = rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_ok();
+    STDOUT_CLOSED.store(!open, Ordering::Relaxed);
+}
 
 #[allow(clippy::disallowed_methods, reason = "this is where environment and clock come in")]
 fn main() -> ExitCode {
@@ -55,7 +67,11 @@ fn deliver(reply: Reply) -> ExitCode {
     if reply.stdout.is_empty() {
         return ExitCode::from(reply.status);
     }
-    if let Err(error) = stdout.write_all(&reply.stdout).and_then(|()| stdout.flush()) {
+    let written = match STDOUT_CLOSED.load(Ordering::Relaxed) {
+        true => Err(rustix::io::Errno::BADF.into()),
+        false => stdout.write_all(&reply.stdout).and_then(|()| stdout.flush()),
+    };
+    if let Err(error) = written {
         let error = Error::new(
             Kind::Output,
             format!("standard output cannot be written: {error}"),

@@ -3,6 +3,7 @@
 
 mod broker;
 mod config;
+mod faults;
 mod house;
 mod integrations;
 mod issuer;
