@@ -1,6 +1,8 @@
 //! Links the unwinder of gcc statically where that is possible: `libgcc_s.so` would be one more library to find, map and
 //! relocate at each start, for functions that are never called (the release profile aborts on panic).
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "the rules of clippy.toml are for src/")]
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let target = std::env::var("TARGET").unwrap_or_default();
