@@ -11,7 +11,7 @@ use crate::caller::Caller;
 use crate::error::{Error, Kind, Refused, Result};
 use crate::secret::Secret;
 use crate::system::{Deadline, Moment, System};
-use crate::token::{Bearer, Grant, Held, Token};
+use crate::token::{Bearer, Grant, Held, Life, Token};
 
 /// What a caller wants.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl Broker<'_> {
             self.system.note(|| "refresh: a moment ago it failed, so the cached token stays for now".to_owned());
             return held;
         }
-        let lock = self.entry.lock(self.system);
+        let lock = self.entry.lock("first", self.system);
         let Some(_guard) = lock.try_take() else {
             self.system.note(|| "refresh: another process is at it".to_owned());
             return held;
@@ -147,37 +147,58 @@ impl Broker<'_> {
 
     /// There is no token that will do: one process fetches it, the others wait and share its token or its failure.
     fn replace(&self, asked: Moment, want: &Settled, fetch: &mut Fetch<'_>) -> Result<Held> {
+        let answer = self.in_turn(asked, want, fetch).or_else(|error| match self.news(asked, want) {
+            // Somebody else had more luck meanwhile.
+            Some(Ok(held)) => Ok(held),
+            _ => Err(error),
+        });
+        if answer.is_err() && want.is_rejected {
+            // Compare and forget: there is no other token, but nobody is handed this one again.
+            self.entry.forget(want.bearer, want.not.as_ref(), self.system);
+        }
+        answer
+    }
+
+    /// Fetches when it is our turn, if that is still needed then.
+    fn in_turn(&self, asked: Moment, want: &Settled, fetch: &mut Fetch<'_>) -> Result<Held> {
         let deadline = Deadline::after(self.timeout);
-        let lock;
-        let _guard = if self.entry.is_kept() {
-            lock = self.entry.lock(self.system);
-            // Three quarters: whatever holds the lock for so long, the rest must do for a fetch of our own.
-            match lock.wait(deadline.at_most(self.timeout * 3 / 4), || self.news(asked, want)) {
+        if !self.entry.is_kept() {
+            return self.fetch(want, deadline, fetch);
+        }
+        // Whoever holds the first lock for half of our time is slow or stuck. The second one keeps all those who lose
+        // patience with it from going at once; the last eighth is for going without any.
+        for (turn, kept_back) in [("first", self.timeout / 2), ("second", self.timeout / 8)] {
+            let lock = self.entry.lock(turn, self.system);
+            let patience = deadline.at_most(deadline.left().saturating_sub(kept_back));
+            match lock.wait(patience, || self.news(asked, want)) {
                 Waited::News(answer) => return answer,
                 Waited::Taken(guard) => {
                     // Look again: we may have waited for just this.
                     if let Some(answer) = self.news(asked, want) {
                         return answer;
                     }
-                    Some(guard)
+                    if guard.was_used_since(asked, (self.system.now)()) {
+                        // A fetch has ended since we asked. What it brought is the best there is, even if it is not
+                        // good enough; if it brought nothing to share, those behind us would queue for nothing.
+                        drop(guard);
+                        let best = self.entry.read(want.bearer, self.system).filter(|held| want.could_take(held));
+                        return best.map_or_else(|| self.fetch(want, deadline, fetch), Ok);
+                    }
+                    let answer = self.fetch(want, deadline, fetch);
+                    guard.mark_use((self.system.now)());
+                    return answer;
                 }
                 Waited::Nothing => {
-                    self.system.note(|| "lock: held by another process for too long; going on without".to_owned());
-                    None
+                    self.system.note(|| format!("lock: another process has had the {turn} one for too long"))
                 }
             }
-        } else {
-            None
-        };
-        if want.is_rejected {
-            // Compare and forget: whatever becomes of our request, nobody is handed this token again.
-            self.entry.forget(want.bearer, want.not.as_ref(), self.system);
         }
         self.fetch(want, deadline, fetch)
     }
 
     /// What others have found out since `asked`: a token that will do, or a failure that would be ours as well.
     fn news(&self, asked: Moment, want: &Settled) -> Option<Result<Held>> {
+        let waited = (self.system.now)().since(asked, || true).unwrap_or_default();
         if let Some(held) = self.entry.read(want.bearer, self.system).filter(|held| want.accepts(held)) {
             self.system.note(|| "cache: another process has fetched a token".to_owned());
             return Some(Ok(held));
@@ -185,9 +206,17 @@ impl Broker<'_> {
         let failure = self.entry.failure(self.system)?;
         // Failures of a secret source are not shared, since another process may have another environment; refusals
         // are shared with those who come with the same secret, which has yet to be read.
-        let shared = failure.error.kind == Kind::Unreachable
-            && (failure.at.unix_ms >= asked.unix_ms || failure.age < failure.retry_after);
-        shared.then_some(Err(failure.error))
+        let shared =
+            failure.error.kind == Kind::Unreachable && (failure.age <= waited || failure.age < failure.retry_after);
+        shared.then(|| {
+            self.system.note(|| {
+                let rest = failure.retry_after.saturating_sub(failure.age).as_secs();
+                format!(
+                    "failure: shared with another process, the server was not asked; it wants {rest} s more of peace"
+                )
+            });
+            Err(failure.error)
+        })
     }
 
     /// Reads the secret, asks the server, keeps what comes of it.
@@ -212,7 +241,10 @@ impl Broker<'_> {
         })?;
         self.entry.store(&grant, self.system);
         self.entry.sweep(self.system);
-        want.pick(&grant, (self.system.now)())
+        if grant.access.lifetime.is_none() {
+            self.system.note(|| "token: nobody says how long it lives, so it is used once and not kept".to_owned());
+        }
+        want.pick(&grant, (self.system.now)()).inspect_err(|error| self.fail(error, None, Duration::ZERO))
     }
 
     /// The refusal that this very secret met within the last half minute. A client that retries five times in a row,
@@ -262,8 +294,13 @@ impl Want {
 impl Settled {
     /// Whether this token may be the answer.
     fn accepts(&self, held: &Held) -> bool {
-        held.life.is_some_and(|life| life.usable() && self.at_least.is_none_or(|least| life.left() >= least))
-            && self.not.as_ref() != Some(&held.token)
+        let lives = |least| held.life.is_some_and(|life| life.left() >= least);
+        self.could_take(held) && self.at_least.is_none_or(lives)
+    }
+
+    /// Whether it could be, but for the time that it has left.
+    fn could_take(&self, held: &Held) -> bool {
+        held.life.is_some_and(Life::usable) && self.not.as_ref() != Some(&held.token)
     }
 
     /// The wanted token of a grant.
@@ -276,7 +313,7 @@ impl Settled {
         })?;
         // The request itself took some of the token's time.
         let age = now.since(grant.obtained, || true).unwrap_or_default();
-        let life = issued.lifetime.map(|lifetime| crate::token::Life { lifetime, age });
+        let life = issued.lifetime.map(|lifetime| Life { lifetime, age });
         Ok(Held { token: issued.token.clone(), life, now })
     }
 

@@ -14,8 +14,6 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -32,6 +30,14 @@ use crate::token::{Bearer, Grant, Held, Issued, Life, MAX_TOKEN, Token};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity<'a> {
+    /// Who says so: the configuration file by its path, or the environment. A profile that somebody else describes in the
+    /// same words, without the secret, must not find the token of this one.
+    #[serde(borrow)]
+    pub source: Cow<'a, str>,
+    /// The certificates that are trusted beside the system's, by their paths. Whoever adds one could answer in the
+    /// endpoint's place.
+    #[serde(borrow)]
+    pub roots: Option<Cow<'a, str>>,
     /// The token endpoint's URL.
     #[serde(borrow)]
     pub endpoint: Cow<'a, str>,
@@ -97,11 +103,9 @@ struct FailureRecord<'a> {
 pub struct Failure {
     /// What went wrong.
     pub error: Error,
-    /// When.
-    pub at: Moment,
     /// How long ago.
     pub age: Duration,
-    /// How long after `at` the server asked not to be called again.
+    /// How long after it the server asked not to be called again.
     pub retry_after: Duration,
     secret: Option<(u64, u32)>,
 }
@@ -212,7 +216,6 @@ impl<'a> Entry<'a> {
         let age = (system.now)().since(record.at, || same_boot(record.boot_id.as_deref(), system))?;
         Some(Failure {
             error: record.error,
-            at: record.at,
             age,
             retry_after: Duration::from_millis(record.retry_after_ms),
             secret: record.secret,
@@ -237,11 +240,15 @@ impl<'a> Entry<'a> {
         self.write("failed", &record, retry_after, system);
     }
 
-    /// The lock of this entry. Its name depends on the folder too: processes that do not share a cache have nothing to
-    /// wait for.
-    pub fn lock(&self, system: &System<'_>) -> lock::Lock {
-        let dir = self.dir.as_deref().unwrap_or(Path::new("")).as_os_str().as_encoded_bytes();
-        lock::Lock::open(&format!("{}-{:016x}", self.name, fingerprint(dir)), system)
+    /// A lock of this entry, of which there are several by `turn`. Its name depends on the folder too: processes that do
+    /// not share a cache have nothing to wait for.
+    ///
+    /// There are 4096 names, so that the files, which are never removed, do not pile up; two identities of one name wait
+    /// for each other without need, and that is all.
+    pub fn lock(&self, turn: &str, system: &System<'_>) -> lock::Lock {
+        let dir = self.dir.as_deref().unwrap_or(Path::new(""));
+        let name = fingerprint(format!("{} {turn} {}", self.name, dir.display()).as_bytes()) % 4096;
+        lock::Lock::open(format!("{name:03x}.lock"), system)
     }
 
     /// A name for the identity, good for files; different identities may share it, if rarely.
@@ -313,10 +320,8 @@ fn read_private(path: &Path) -> Option<Vec<u8>> {
 ///
 /// The time of the file is set to `useless_at`, in seconds since 1970, so that the sweep need not open it.
 fn replace(dir: &Path, name: &str, bytes: &[u8], useless_at: i64) -> std::io::Result<()> {
+    files::survive_size_limit();
     let dir = private_dir(dir)?;
-    // A limit on file sizes (`ulimit -f`) is announced by a signal that kills; with a handler it is an error like others.
-    let seen = Arc::new(AtomicBool::new(false));
-    let _ = signal_hook::flag::register(rustix::process::Signal::XFSZ.as_raw(), seen);
     // The name is not a secret: O_EXCL takes care of whoever guesses it. The sweep knows it by its end.
     let temporary = format!("{name}.{}.new", std::process::id());
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

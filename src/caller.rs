@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 
 use crate::cache::{fingerprint, lock};
+use crate::files;
 use crate::system::System;
 use crate::token::{Held, Token};
 
@@ -82,7 +83,9 @@ impl Caller {
             None => 0,
         };
         let mark = Mark { token: print(&held.token), told, replaced };
-        if self.last != Some(mark) {
+        // Beyond a limit on file sizes a write is a signal that ends the process.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        if self.last != Some(mark) && limit.is_none_or(|limit| limit >= SLOTS * SLOT as u64) {
             let _ = self.marks.write_all_at(&mark.bytes(self.key), offset(self.key));
         }
     }
@@ -112,6 +115,7 @@ fn open(path: &Path) -> Option<File> {
 /// Makes the file of marks in a place of locks.
 fn create(place: &Path, system: &System<'_>) -> Option<File> {
     let make = || {
+        files::survive_size_limit();
         let dir = lock::open_place(place)?;
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         File::from(rustix::fs::openat(&dir, NAME, flags, Mode::RUSR | Mode::WUSR)?).set_len(SLOTS * SLOT as u64)

@@ -125,7 +125,7 @@ fn grammar(only: Option<&str>) -> Command {
     Command::new("runai-credential")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Gets a Run:ai token and hands it to the tool that asks")
-        .disable_help_subcommand(true)
+        .disable_help_subcommand(only.is_some())
         .subcommand_required(true)
         .arg(
             Arg::new("profile")

@@ -57,7 +57,7 @@ pub fn find_profile(
         Err(error) if error.is_missing && asked.is_some() && from_env.is_some() => {
             return named_profile(from_env, asked);
         }
-        Err(error) => return Err(error.error),
+        Err(error) => return Err(if error.is_missing { half_set(error.error, system) } else { error.error }),
     };
     let config = Config::parse(&text).map_err(|wrong| wrong.in_file(&place.path))?;
     let found = match (named, asked) {
@@ -66,7 +66,20 @@ pub fn find_profile(
         (None, None) => config.default().map(Some),
     };
     let profile = found.map_err(|wrong| wrong.in_file(&place.path))?;
-    named_profile(profile, asked)
+    let source = place.path.to_string_lossy();
+    named_profile(profile.map(|profile| profile.described_in(&source)), asked)
+}
+
+/// There is no file; if there is part of a profile in the environment, that is what is missing.
+fn half_set(error: Error, system: &System<'_>) -> Error {
+    let set = ["RUNAI_URL", "RUNAI_BASE_URL", "RUNAI_CLIENT_SECRET", "RUNAI_CLIENT_SECRET_FILE", "RUNAI_TOKEN_URL"];
+    match set.into_iter().find(|name| system.var(name).is_some()) {
+        Some(name) => Error::config(
+            format!("{name} is set but RUNAI_CLIENT_ID is not, and {}", error.what),
+            "set RUNAI_CLIENT_ID to the application's name as well, or write the file (see the README)",
+        ),
+        None => error,
+    }
 }
 
 /// A profile, if it may answer for the origin that was asked about.

@@ -1,9 +1,11 @@
-//! Reading small files that matter: opened once, judged by the open descriptor, bounded.
+//! Small files that matter: read with one look, judged by the open descriptor, bounded.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::OFlags;
 
@@ -44,6 +46,13 @@ pub fn read(
     }
     judge(&meta).map_err(refused)?;
     contents(file, meta.len(), max)
+}
+
+/// Makes a limit on file sizes (`ulimit -f`) an error like others: without a handler its signal ends the process, and with
+/// it a token that has just been fetched. Called before anything is written, so never on a hit.
+pub fn survive_size_limit() {
+    let seen = Arc::new(AtomicBool::new(false));
+    let _ = signal_hook::flag::register(rustix::process::Signal::XFSZ.as_raw(), seen);
 }
 
 /// The whole file in one read where its size is known. Some file systems (those of the kernel) say 0.

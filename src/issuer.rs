@@ -62,7 +62,7 @@ pub fn fetch(profile: &Profile, proof: &Secret, system: &System<'_>, deadline: D
         let failure = match route.send(&request, deadline) {
             Ok(response) => {
                 system.note(|| format!("answer: HTTP {}, {} bytes", response.status, response.body.len()));
-                match answer::read(profile, &response, obtained) {
+                match answer::read(profile, proof, &response, obtained) {
                     Ok(grant) => return Ok(grant),
                     Err(failure) => failure,
                 }

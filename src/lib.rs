@@ -83,7 +83,7 @@ fn answer(asked: &Asked, system: &System<'_>) -> Result<Vec<u8>> {
             let info = system.var(kubectl::EXEC_INFO);
             let request = kubectl::Request::read(info.as_deref())?;
             let profile = profile_of(asked, system)?;
-            profile.check_cluster(request.server.as_deref(), request.verified)?;
+            profile.check_cluster(request.server.as_deref(), request.detour)?;
             // Without a request this is somebody trying the command by hand, who may come back as often as they like.
             let watched = info.is_some();
             let want =
@@ -139,8 +139,11 @@ fn bearer(asked: &Asked, profile: &Profile) -> token::Bearer {
 
 /// A token of the profile, by the broker's policy. The two closures are all that a miss has beyond a hit.
 fn obtain(profile: &Profile, want: &Want, system: &System<'_>) -> Result<Held> {
-    let broker =
-        Broker { entry: Entry::new(cache_dir(profile, system), identity(profile)), system, timeout: profile.timeout };
+    let broker = Broker {
+        entry: Entry::new(cache_dir(profile, system), identity(profile, system)),
+        system,
+        timeout: profile.timeout,
+    };
     let mut fetch = Fetch {
         secret: &mut |deadline| issuer::proof(profile, system, deadline),
         request: &mut |proof, deadline| issuer::fetch(profile, proof, system, deadline),
@@ -149,12 +152,14 @@ fn obtain(profile: &Profile, want: &Want, system: &System<'_>) -> Result<Held> {
 }
 
 /// What decides which token the endpoint gives, and so what may share a cached one.
-fn identity(profile: &Profile) -> Identity<'_> {
+fn identity<'a>(profile: &'a Profile, system: &System<'_>) -> Identity<'a> {
     let auth = match &profile.proof {
         Proof::Secret(_, auth) => Cow::Borrowed(auth.name()),
         Proof::Assertion(path) => Cow::Owned(format!("assertion {}", path.display())),
     };
     Identity {
+        source: profile.source.as_str().into(),
+        roots: profile.roots(system).map(Cow::Owned),
         endpoint: profile.endpoint.as_str().into(),
         api: profile.api.name().into(),
         client_id: profile.client_id.as_str().into(),

@@ -8,9 +8,10 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use runai_credential::Reply;
 use runai_credential::error::{Error, Kind};
@@ -72,16 +73,29 @@ fn call() -> u8 {
             let program = std::fs::read_link(format!("/proc/{parent}/exe")).unwrap_or_default();
             Some(format!("{process} {}", program.display()))
         },
-        stdin: &|most| {
-            let mut bytes = Vec::new();
-            io::stdin().lock().take(most as u64).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        },
+        stdin: &read_stdin,
         notes: &|note| say(&format!("runai-credential: note: {note}\n")),
         verbose: Cell::new(false),
     };
     deliver(runai_credential::run(&args, &system))
 }
+
+/// Reads standard input, which nobody may type: whoever calls without a pipe would wait for something that nobody sends.
+fn read_stdin(most: usize) -> io::Result<Vec<u8>> {
+    if io::stdin().is_terminal() {
+        return Err(io::Error::other("it is a terminal"));
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // A read cannot be given a deadline; the thread ends with the process.
+    std::thread::Builder::new().spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = sender.send(io::stdin().lock().take(most as u64).read_to_end(&mut bytes).map(|_| bytes));
+    })?;
+    receiver.recv_timeout(STDIN_PATIENCE).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// How long whoever pipes something in may take for it.
+const STDIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keeps secrets out of core files and away from other processes' debuggers. Where the system cannot, the call goes on:
 /// this is a second line.

@@ -4,6 +4,7 @@
 //! together. Both the configuration file and the `RUNAI_*` variables are read through drafts, so each rule stands once.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,18 +141,42 @@ pub struct Profile {
     pub timeout: Duration,
     /// Whether tokens are kept on disk.
     pub cached: bool,
-    /// Whether it comes from the environment, whose `SSL_CERT_FILE` and `SSL_CERT_DIR` then count too.
-    pub from_env: bool,
+    /// Where it is described: the path of the configuration, or [`ENVIRONMENT`].
+    pub source: String,
 }
 
 impl Profile {
+    /// The profile, if it has no source yet, as described in the configuration file `source`.
+    pub fn described_in(mut self, source: &str) -> Profile {
+        if self.source.is_empty() {
+            source.clone_into(&mut self.source);
+        }
+        self
+    }
+
+    /// A variable about certificates, which counts only for the environment's own profile: for any other it could be set
+    /// by whoever wrote a kubeconfig.
+    pub fn tls_variable(&self, name: &str, system: &System<'_>) -> Option<OsString> {
+        let value = if self.source == ENVIRONMENT { (system.env)(name) } else { None };
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// The certificates that are trusted beside the system's, or in their place: who names them, and where they are.
+    pub fn roots(&self, system: &System<'_>) -> Option<String> {
+        let variables = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| Some((name, self.tls_variable(name, system)?)));
+        let own = self.ca_file.as_ref().map(|path| ("ca_file", path.clone().into_os_string()));
+        let named = variables.into_iter().chain([own]).flatten();
+        let roots: Vec<String> = named.map(|(name, path)| format!("{name}={}", path.to_string_lossy())).collect();
+        (!roots.is_empty()).then(|| roots.join(" "))
+    }
+
     /// Refuses a cluster that the profile does not name; a profile that names none serves all.
     ///
-    /// `server` is the URL that the caller is about to talk to, `verified` whether it checks its certificate.
+    /// `server` is the URL that the caller is about to talk to, `detour` what makes it uncertain that it gets there.
     ///
     /// # Errors
     /// [`Kind::NotOurs`].
-    pub fn check_cluster(&self, server: Option<&str>, verified: bool) -> Result<()> {
+    pub fn check_cluster(&self, server: Option<&str>, detour: Option<&str>) -> Result<()> {
         if self.clusters.is_empty() {
             return Ok(());
         }
@@ -171,11 +196,13 @@ impl Profile {
                 format!("add it to clusters of profile {name} if it should have the token"),
             ));
         }
-        if !verified {
+        if let Some(detour) = detour {
             return Err(Error::new(
                 Kind::NotOurs,
-                format!("profile {name} has no token for a cluster whose certificate is not verified"),
-                "take insecure-skip-tls-verify out of the kubeconfig and set certificate-authority",
+                format!("profile {name} has no token for a kubeconfig with {detour}: it could lead to another server"),
+                format!(
+                    "take {detour} out of the cluster's entry in the kubeconfig, or clusters out of profile {name}"
+                ),
             ));
         }
         Ok(())
@@ -409,7 +436,7 @@ impl<'a> Draft<'a> {
             proxy: self.proxy.clone(),
             timeout: self.timeout.unwrap_or(Duration::from_secs(10)),
             cached: !self.uncached,
-            from_env: false,
+            source: String::new(),
         })
     }
 
@@ -453,9 +480,8 @@ fn choice<T>(key: &'static str, value: &str, names: &[&str], named: impl Fn(&str
     known.ok_or_else(|| Fault::new(key, format!("is none of {}", names.join(", "))))
 }
 
-/// The shapes of a `client_secret`, for hints.
-pub const SOURCES: &str =
-    "write {\"keyring\": true}, {\"file\": PATH}, {\"env\": NAME} or {\"command\": [PATH, ARG, …]}";
+/// The shapes of a `client_secret`, for hints; the keyring is not among them as long as it cannot be read.
+pub const SOURCES: &str = "write {\"file\": PATH}, {\"env\": NAME} or {\"command\": [PATH, ARG, …]}";
 
 /// What to do about a value of `key` that cannot be taken.
 pub fn remedy(key: &str) -> String {
@@ -537,6 +563,9 @@ pub fn duration(text: &str) -> Option<Duration> {
     }
 }
 
+/// What stands in the place of a path for a profile of the environment.
+const ENVIRONMENT: &str = "environment";
+
 /// Name of the profile that the `RUNAI_*` variables make.
 pub const ENV: &str = "env";
 
@@ -599,7 +628,7 @@ pub fn from_env(system: &System<'_>) -> Result<Option<Profile>> {
         .secret(source)
         .and_then(|()| draft.finish(ENV))
         .map_err(|fault| wrong(variable(fault.key), &fault.what))?;
-    Ok(Some(Profile { from_env: true, ..profile }))
+    Ok(Some(Profile { source: ENVIRONMENT.to_owned(), ..profile }))
 }
 
 /// The variable for a key, for messages.

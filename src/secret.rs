@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::files::{self, Links};
@@ -207,11 +208,16 @@ fn run(argv: &[String], system: &System<'_>, deadline: Deadline) -> Result<Vec<u
         if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
-        let _ = child.wait();
+        let _ = child.kill();
+        // It may be another user's by now (sudo), or in another group: then it is left alone.
+        let _ = wait_within(&mut child, Deadline::after(Duration::from_millis(100)));
         return Err(match output {
             Some(Ok(bytes)) if bytes.len() > MAX_SECRET + 2 => fault("printed more than a secret".to_owned()),
             Some(Err(error)) => fault(format!("could not be read: {error}")),
-            _ => fault("did not end in time".to_owned()),
+            _ => Error::config(
+                format!("the secret command {program} did not end in time"),
+                "see that it asks for nothing, such as a passphrase; a slow one can be given more time with timeout",
+            ),
         });
     };
     if !status.success() {
@@ -225,12 +231,15 @@ fn read_within(child: &mut Child, deadline: Deadline) -> Option<std::io::Result<
     let stdout = child.stdout.take()?;
     let (sender, receiver) = mpsc::channel();
     // A read cannot be given a deadline; the thread ends with the pipe, and the pipe with the process group.
-    std::thread::spawn(move || {
+    let reader = std::thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         let read = stdout.take(MAX_SECRET as u64 + 3).read_to_end(&mut bytes);
         let _ = sender.send(read.map(|_| bytes));
     });
-    receiver.recv_timeout(deadline.left()).ok()
+    match reader {
+        Ok(_) => receiver.recv_timeout(deadline.left()).ok(),
+        Err(error) => Some(Err(error)),
+    }
 }
 
 /// Waits for the child to end, until `deadline`: `None`.
@@ -242,7 +251,7 @@ fn wait_within(child: &mut Child, deadline: Deadline) -> Option<std::process::Ex
         if deadline.passed() {
             return None;
         }
-        std::thread::sleep(std::time::Duration::from_millis(2).min(deadline.left()));
+        std::thread::sleep(Duration::from_millis(2).min(deadline.left()));
     }
 }
 

@@ -93,8 +93,9 @@ impl Moment {
     /// How long ago `earlier` was; `None` where that cannot be known, because the wall clock was set back and the
     /// machine has been rebooted since.
     ///
-    /// Where both clocks agree (always, nearly) nothing else is looked at. Where they do not, somebody set the clock
-    /// or the reading is from another boot or host, and `same_boot` — a file to read — decides which one to believe.
+    /// Where both clocks agree (always, nearly) nothing else is looked at. Where they do not, somebody set the clock, or
+    /// the machine was paused, or the reading is from another boot or host; `same_boot`, a file to read, tells the last.
+    /// Within one boot the longer time is believed: at worst a token is thrown away too early, which costs a request.
     pub fn since(self, earlier: Moment, same_boot: impl FnOnce() -> bool) -> Option<Duration> {
         let wall = self.unix_ms.saturating_sub(earlier.unix_ms);
         let boot = self.boot_ms.saturating_sub(earlier.boot_ms);
@@ -104,7 +105,7 @@ impl Moment {
             let passed = wall.max(boot);
             if passed > -SLEW_MS { passed.max(0) } else { passed }
         } else if boot >= 0 && same_boot() {
-            boot
+            wall.max(boot)
         } else {
             wall
         };
@@ -160,7 +161,7 @@ mod tests {
         // (now, earlier, same boot, age in seconds)
         let cases = [
             ("both agree", at(1100, 200), at(1000, 100), true, Some(100)),
-            ("wall set forward by a day", at(87_500, 200), at(1000, 100), true, Some(100)),
+            ("wall set forward by a day, or paused for one", at(87_500, 200), at(1000, 100), true, Some(86_500)),
             ("wall set back by a day", at(-85_300, 200), at(1000, 100), true, Some(100)),
             ("rebooted, uptime shorter", at(1100, 10), at(1000, 100), false, Some(100)),
             ("rebooted a day ago, uptime longer", at(87_500, 200), at(1000, 100), false, Some(86_500)),

@@ -128,17 +128,19 @@ impl Grant {
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 impl Issued {
-    /// A token for which the server announced `expires_in`, obtained at `now`.
+    /// A token for which the server announced `expires_in`, obtained at `now`, when the server's clock showed `server_time`
+    /// (seconds since 1970), if it said so.
     ///
-    /// The lifetime is what was announced, else what the JWT says (`exp − iat`, or `exp` against the local clock where
-    /// it has no `iat`), and never more than `exp − iat`.
-    pub fn new(token: Token, expires_in: Option<Duration>, now: Moment) -> Issued {
+    /// The lifetime is what was announced, and never more than what the JWT allows: `exp − iat`, and `exp` less the time
+    /// of the server, who may have made the token earlier and hand it out again. Where the server says neither lifetime
+    /// nor time, `exp` is compared with the local clock: if that is wrong, a token is kept too short or not at all, and
+    /// never longer than `exp − iat`.
+    pub fn new(token: Token, expires_in: Option<Duration>, server_time: Option<i64>, now: Moment) -> Issued {
         let Times { exp, iat } = token.claims();
-        let claimed = match (exp, iat) {
-            (Some(exp), Some(iat)) => Some(exp - iat),
-            (Some(exp), None) if expires_in.is_none() => Some(exp - now.unix_ms as f64 / 1000.0),
-            _ => None,
-        };
+        let local_time = expires_in.is_none().then_some(now.unix_ms as f64 / 1000.0);
+        let clock = server_time.map(|seconds| seconds as f64).or(local_time);
+        let since = |start: Option<f64>| Some(exp? - start?);
+        let claimed = [since(iat), since(clock)].into_iter().flatten().reduce(f64::min);
         // A negative or absurd number becomes zero: a token that is over at once.
         let claimed = claimed.map(|seconds| Duration::try_from_secs_f64(seconds.min(1e10)).unwrap_or_default());
         let lifetime = match (expires_in, claimed) {
@@ -261,24 +263,37 @@ mod tests {
     #[test]
     fn the_lifetime_is_the_shortest_that_anybody_vouches_for() {
         let opaque = Token::new("opaque").unwrap();
+        // What was announced, and what the server's clock showed; the local clock shows 1 000 000.
         let cases = [
-            ("announced, opaque", opaque.clone(), Some(3600), Some(3600)),
-            ("announced, JWT longer", jwt(r#"{"iat":100,"exp":10000}"#), Some(3600), Some(3600)),
-            ("announced, JWT shorter", jwt(r#"{"iat":100,"exp":700}"#), Some(3600), Some(600)),
-            ("JWT alone", jwt(r#"{"iat":100,"exp":700}"#), None, Some(600)),
-            ("JWT alone, fractional", jwt(r#"{"iat":100.25,"exp":700.75}"#), None, Some(600)),
-            ("exp alone, against the clock", jwt(r#"{"exp":1000300}"#), None, Some(300)),
-            ("exp alone is ignored beside an announcement", jwt(r#"{"exp":1}"#), Some(60), Some(60)),
-            ("nobody says", opaque.clone(), None, None),
-            ("JWT without times", jwt("{}"), None, None),
-            ("payload is no object", jwt("[1]"), Some(60), Some(60)),
-            ("over at once", opaque, Some(0), None),
-            ("exp before iat", jwt(r#"{"iat":700,"exp":100}"#), Some(60), None),
-            ("exp in the past", jwt(r#"{"exp":5}"#), None, None),
-            ("absurd", jwt(r#"{"iat":0,"exp":1e300}"#), None, Some(LONGEST.as_secs())),
+            ("announced, opaque", opaque.clone(), Some(3600), None, Some(3600)),
+            ("announced, JWT longer", jwt(r#"{"iat":100,"exp":10000}"#), Some(3600), None, Some(3600)),
+            ("announced, JWT shorter", jwt(r#"{"iat":100,"exp":700}"#), Some(3600), None, Some(600)),
+            ("announced, JWT of some time ago", jwt(r#"{"iat":100,"exp":700}"#), Some(600), Some(400), Some(300)),
+            ("JWT alone", jwt(r#"{"iat":1000000,"exp":1000600}"#), None, None, Some(600)),
+            ("JWT alone, fractional", jwt(r#"{"iat":1000000.25,"exp":1000600.75}"#), None, None, Some(600)),
+            ("JWT alone, of some time ago", jwt(r#"{"iat":999900,"exp":1000500}"#), None, None, Some(500)),
+            ("JWT alone, ended", jwt(r#"{"iat":100,"exp":700}"#), None, None, None),
+            (
+                "JWT alone, the local clock is wrong and the server's known",
+                jwt(r#"{"iat":100,"exp":700}"#),
+                None,
+                Some(100),
+                Some(600),
+            ),
+            ("JWT alone, the local clock is slow", jwt(r#"{"iat":1003600,"exp":1007200}"#), None, None, Some(3600)),
+            ("exp alone, against the clock", jwt(r#"{"exp":1000300}"#), None, None, Some(300)),
+            ("exp alone, against the server's clock", jwt(r#"{"exp":1000300}"#), None, Some(1_000_100), Some(200)),
+            ("exp alone is ignored beside an announcement", jwt(r#"{"exp":1}"#), Some(60), None, Some(60)),
+            ("nobody says", opaque.clone(), None, None, None),
+            ("JWT without times", jwt("{}"), None, None, None),
+            ("payload is no object", jwt("[1]"), Some(60), None, Some(60)),
+            ("over at once", opaque, Some(0), None, None),
+            ("exp before iat", jwt(r#"{"iat":700,"exp":100}"#), Some(60), None, None),
+            ("exp in the past", jwt(r#"{"exp":5}"#), None, None, None),
+            ("absurd", jwt(r#"{"iat":0,"exp":1e300}"#), None, None, Some(LONGEST.as_secs())),
         ];
-        for (name, token, announced, wanted) in cases {
-            let issued = Issued::new(token, announced.map(seconds), NOW);
+        for (name, token, announced, server_time, wanted) in cases {
+            let issued = Issued::new(token, announced.map(seconds), server_time, NOW);
             assert_eq!(issued.lifetime.map(|life| life.as_secs()), wanted, "{name}");
         }
     }
@@ -334,7 +349,7 @@ mod tests {
         fn no_claims_panic(payload in proptest::collection::vec(any::<u8>(), 0..64)) {
             let text = format!("a.{}.b", BASE64_URL_SAFE_NO_PAD.encode(payload));
             if let Ok(token) = Token::new(&text) {
-                let _ = Issued::new(token, None, NOW);
+                let _ = Issued::new(token, None, None, NOW);
             }
         }
     }

@@ -124,6 +124,82 @@ fn a_process_that_stops_with_the_lock_delays_the_others_and_no_more() {
     stuck.finish();
 }
 
+/// A server that takes longer than anybody is ready to wait for the lock: two requests, and an answer for everybody.
+#[test]
+fn a_server_slower_than_the_patience_of_the_others_serves_them_all() {
+    let issuer = Issuer::start();
+    let home = home_with(&issuer, |profile| profile["timeout"] = json!("2s"));
+    issuer.set_delay(millis(1700));
+    for outcome in home.spawn_many(8, ["token"]) {
+        outcome.code(0).silent();
+    }
+    assert!(issuer.token_requests() <= 3, "{} requests", issuer.token_requests());
+}
+
+/// Where a fetch leaves nothing that others could share, they do not queue for their own.
+#[test]
+fn what_cannot_be_shared_is_not_waited_for_one_after_the_other() {
+    let unshared = json!({ "access_token": "opaque", "token_type": "Bearer" });
+    for (name, args, place, answer, requests) in [
+        ("a token of unknown lifetime", ["token", "-n"], None, Answer::json(200, unshared), 10),
+        ("a cache that cannot be written", ["token", "-n"], Some("/proc/nowhere"), Answer::grant(), 10),
+        (
+            "no ID token",
+            ["token", "--bearer=id_token"],
+            None,
+            Answer::json(200, json!({"access_token": "t", "expires_in": 60})),
+            2,
+        ),
+        ("a token that is too short", ["token", "--min-validity=9h"], None, Answer::grant(), 2),
+    ] {
+        let issuer = Issuer::start();
+        let home = home_with(&issuer, |_| {});
+        issuer.always(answer.after(millis(500)));
+        let calls: Vec<_> = (0..10)
+            .map(|_| {
+                let mut command = home.command(args);
+                if let Some(place) = place {
+                    command.env("RUNAI_CREDENTIAL_CACHE_DIR", place);
+                }
+                Running::start(&mut command)
+            })
+            .collect();
+        let slowest = calls.into_iter().map(|call| call.finish().elapsed).max().unwrap_or_default();
+        assert!(slowest < millis(2500), "{name}: {slowest:?}");
+        assert!(issuer.token_requests() <= requests, "{name}: {} requests", issuer.token_requests());
+    }
+}
+
+/// A profile that somebody describes in the environment, in the words of a profile of the file and without its secret,
+/// finds nothing of it, and leaves nothing to it.
+#[test]
+fn a_profile_of_the_environment_shares_nothing_with_one_of_the_file() {
+    let issuer = Issuer::start();
+    let home = home_with(&issuer, |_| {});
+    let own = home.run(["token"]).code(0).stdout.clone();
+    let ca = home.path().join("ca.pem");
+    let described = |secret: &str| {
+        home.run_with(["token"], |command| {
+            command.env("RUNAI_URL", issuer.url()).env("RUNAI_REALM", REALM).env("RUNAI_CLIENT_ID", CLIENT_ID);
+            command.env("RUNAI_CLIENT_SECRET", secret).env("RUNAI_CA_FILE", &ca);
+        })
+    };
+    described("not the secret").code(4).stdout_is("");
+    let other = described(CLIENT_SECRET).code(0).stdout.clone();
+    assert_ne!(other, own);
+    home.run(["token"]).code(0).stdout_is(&own);
+    // Other roots of trust are another identity too: who answers to them may be somebody else.
+    let outcome = home.run_with(["token"], |command| {
+        command.env("RUNAI_URL", issuer.url()).env("RUNAI_REALM", REALM).env("RUNAI_CLIENT_ID", CLIENT_ID);
+        command.env("RUNAI_CLIENT_SECRET", "not the secret").env("SSL_CERT_FILE", &ca);
+    });
+    outcome.code(4).stdout_is("");
+    // And so is another configuration file, which may not bind the token to anything.
+    let elsewhere = home.write("elsewhere.json", std::fs::read(home.config_file()).expect("the file"), 0o600);
+    let elsewhere = elsewhere.display().to_string();
+    assert_ne!(home.run(["--config", &elsewhere, "token"]).code(0).stdout, own);
+}
+
 #[test]
 fn files_are_private_whatever_the_umask() {
     let issuer = Issuer::start();

@@ -5,17 +5,22 @@
 //! no local folder — the lock calls of network file systems may hang for ever or exclude nobody — there is no lock.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::private_dir;
-use crate::system::{Deadline, System};
+use crate::files;
+use crate::system::{Deadline, Moment, System};
 
 /// The lock of one identity, not yet taken.
 pub struct Lock(Option<File>);
+
+/// How long the place of locks may take to answer. It is on this machine and answers at once, or it hangs.
+const PLACE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The lock, taken; given back when dropped, or when the process ends in whatever way.
 #[must_use = "the lock is given back when this is dropped"]
@@ -30,17 +35,46 @@ impl Drop for Guard<'_> {
     }
 }
 
+impl Guard<'_> {
+    /// Notes that a fetch has ended under this lock, whatever came of it.
+    pub fn mark_use(&self, now: Moment) {
+        if let Some(file) = self.0 {
+            let _ = file.write_all_at(&now.boot_ms.to_le_bytes(), 0);
+        }
+    }
+
+    /// Whether a fetch has ended under this lock between `asked` and `now`. A process that was killed has left no note.
+    pub fn was_used_since(&self, asked: Moment, now: Moment) -> bool {
+        let mut used = [0; 8];
+        let noted = self.0.is_some_and(|file| file.read_exact_at(&mut used, 0).is_ok());
+        noted && (asked.boot_ms..=now.boot_ms).contains(&i64::from_le_bytes(used))
+    }
+}
+
 impl Lock {
-    /// Opens the lock called `name` in the first usable place.
-    pub fn open(name: &str, system: &System<'_>) -> Lock {
-        let file = places(system).into_iter().find_map(|place| match open(&place, name) {
-            Ok(file) => Some(file),
-            Err(error) => {
-                system.note(|| format!("lock: not in {}: {error}", place.display()));
-                None
+    /// Opens the lock called `name` in the first usable place, within a bounded time.
+    pub fn open(name: String, system: &System<'_>) -> Lock {
+        files::survive_size_limit();
+        let places = places(system);
+        let (sender, receiver) = mpsc::channel();
+        // A file system that hangs cannot be interrupted, only left alone.
+        let opened = std::thread::Builder::new().spawn(move || {
+            for place in places {
+                let file = open(&place, &name);
+                let _ = sender.send((place, file));
             }
         });
-        Lock(file)
+        let patience = Deadline::after(PLACE_PATIENCE);
+        while opened.is_ok()
+            && let Ok((place, file)) = receiver.recv_timeout(patience.left())
+        {
+            match file {
+                Ok(file) => return Lock(Some(file)),
+                Err(error) => system.note(|| format!("lock: not in {}: {error}", place.display())),
+            }
+        }
+        system.note(|| "lock: there is no place for one; going on without".to_owned());
+        Lock(None)
     }
 
     /// Takes the lock if it is free. Without a place for locks everybody has it: there is nothing to wait for.
@@ -80,7 +114,7 @@ pub enum Waited<'a, T> {
     Taken(Guard<'a>),
     /// It is not needed any more.
     News(T),
-    /// Whoever has it had it for longer than we can wait.
+    /// Whoever has it has had it for longer than we can wait.
     Nothing,
 }
 
@@ -107,7 +141,7 @@ pub fn open_place(place: &Path) -> std::io::Result<File> {
 fn open(place: &Path, name: &str) -> std::io::Result<File> {
     let dir = open_place(place)?;
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::openat(&dir, format!("{name}.lock"), flags, Mode::RUSR | Mode::WUSR)?);
+    let file = File::from(rustix::fs::openat(&dir, name, flags, Mode::RUSR | Mode::WUSR)?);
     let meta = file.metadata()?;
     if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
         return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "the lock file is not ours"));

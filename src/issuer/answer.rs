@@ -13,6 +13,7 @@ use super::transport::Response;
 use super::{Failure, Retry};
 use crate::error::{Error, Kind, printable};
 use crate::profile::{Api, Profile, Proof};
+use crate::secret::Secret;
 use crate::system::Moment;
 use crate::token::{Grant, Issued, Token};
 
@@ -39,59 +40,228 @@ struct Body {
     message: Option<Value>,
 }
 
-/// Reads the answer to a request that was sent at `obtained`.
-pub(super) fn read(profile: &Profile, response: &Response, obtained: Moment) -> Result<Grant, Failure> {
-    // An object only: the derived parser would take a list of values in order as well.
-    let is_object = response.body.trim_ascii_start().starts_with(b"{");
-    let body: Option<Body> = serde_json::from_slice(&response.body).ok().filter(|_| is_object);
-    match (response.status, body) {
-        (200, Some(body)) if response.is_json() && text(&body.error).is_none() => {
-            grant(body, obtained).map_err(|what| unusable(profile, &what, CHECK_CLIENT))
-        }
-        (200, Some(body)) if text(&body.error).is_some() => Err(refusal(profile, response, &body)),
-        (200, _) => {
-            let what = match (&response.content_type, response.is_json()) {
-                (_, true) => "an answer that is not JSON, or cut short,".to_owned(),
-                (Some(kind), false) => format!("an answer of type {}", printable(kind, 60)),
-                (None, false) => "an answer without a content type".to_owned(),
-            };
-            Err(unusable(profile, &format!("the server gave {what} instead of a token"), CHECK_URL))
-        }
-        (300..=399, _) => Err(redirect(profile, response)),
-        (_, body) => Err(refusal(profile, response, &body.unwrap_or_default())),
-    }
+/// Reads the answer to a request that was sent with `proof` at `obtained`.
+pub(super) fn read(profile: &Profile, proof: &Secret, response: &Response, obtained: Moment) -> Result<Grant, Failure> {
+    Reading { profile, proof, response }.grant_or_failure(obtained)
 }
-
-const CHECK_CLIENT: &str = "check url and api, and which kind of token the server is set to give this client";
 
 const CHECK_URL: &str =
     "check url and api: something that is no token endpoint answered there, perhaps a proxy or a login page";
+const CHECK_CLIENT: &str = "check url and api, and which kind of token the server is set to give this client";
 
-/// Takes the tokens out of a good answer.
-fn grant(body: Body, obtained: Moment) -> Result<Grant, String> {
-    if let Some(kind) = body.token_type {
-        // RFC 6749 section 5.1: case-insensitive; a type that we do not understand must not be used.
-        match kind.as_str() {
-            Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
-            Some(kind) => {
-                return Err(format!("the server gave a token of type {}, not a bearer token", printable(kind, 40)));
+/// An answer, and the request that it answers.
+struct Reading<'a> {
+    profile: &'a Profile,
+    proof: &'a Secret,
+    response: &'a Response,
+}
+
+impl Reading<'_> {
+    fn grant_or_failure(&self, obtained: Moment) -> Result<Grant, Failure> {
+        let response = self.response;
+        // An object only: the derived parser would take a list of values in order as well.
+        let is_object = response.body.trim_ascii_start().starts_with(b"{");
+        let body: Option<Body> = serde_json::from_slice(&response.body).ok().filter(|_| is_object);
+        match (response.status, body) {
+            (200, Some(body)) if response.is_json() && self.text(&body.error).is_none() => {
+                self.grant(body, obtained).map_err(|what| self.unusable(&what, CHECK_CLIENT))
             }
-            None => return Err("the server gave a token_type that is not a text".to_owned()),
+            (200, Some(body)) if self.text(&body.error).is_some() => Err(self.refusal(&body)),
+            (200, _) => {
+                let what = match (&response.content_type, response.is_json()) {
+                    (_, true) => "an answer that is not JSON, or cut short".to_owned(),
+                    (Some(kind), false) => format!("an answer of type {}", self.shown(kind, 60)),
+                    (None, false) => "an answer without a content type".to_owned(),
+                };
+                Err(self.unusable(&format!("the server gave {what} instead of a token"), CHECK_URL))
+            }
+            (300..=399, _) => Err(self.redirect()),
+            (_, body) => Err(self.refusal(&body.unwrap_or_default())),
         }
     }
-    let expires_in = lifetime(body.expires_in.or(body.expires_in_v1))?;
-    let token = |name: &str, value: Option<Value>| match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => match Token::new(&text) {
-            Ok(token) => Ok(Some(Issued::new(token, expires_in, obtained))),
-            Err(fault) => Err(format!("the {name} in the server's answer {fault}")),
-        },
-        Some(_) => Err(format!("the {name} in the server's answer is not a text")),
-    };
-    let access = token("access_token", body.access_token.or(body.access_token_v1))?;
-    let access = access.ok_or("the server's answer has no access_token")?;
-    let id = token("id_token", body.id_token.or(body.id_token_v1))?;
-    Ok(Grant { obtained, access, id })
+
+    /// What the server says, fit to be shown: stripped, cut, and before that without the client's proof, which it may
+    /// have put there as it is or as it was sent.
+    fn shown(&self, text: &str, max: usize) -> String {
+        let raw = self.proof.expose();
+        let form: String = form_urlencoded::byte_serialize(raw.as_bytes()).collect();
+        printable(&text.replace(raw, "[hidden]").replace(&form, "[hidden]"), max)
+    }
+
+    /// The text of a member, fit to be shown.
+    fn text(&self, value: &Option<Value>) -> Option<String> {
+        let text = value.as_ref().and_then(Value::as_str).filter(|text| !text.is_empty());
+        text.map(|text| self.shown(text, MAX_SAID))
+    }
+
+    /// Takes the tokens out of a good answer.
+    fn grant(&self, body: Body, obtained: Moment) -> Result<Grant, String> {
+        if let Some(kind) = body.token_type {
+            // RFC 6749 section 5.1: case-insensitive; a type that we do not understand must not be used.
+            match kind.as_str() {
+                Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
+                Some(kind) => {
+                    return Err(format!(
+                        "the server gave a token of type {}, not a bearer token",
+                        self.shown(kind, 40)
+                    ));
+                }
+                None => return Err("the server gave a token_type that is not a text".to_owned()),
+            }
+        }
+        let expires_in = lifetime(body.expires_in.or(body.expires_in_v1))?;
+        let token = |name: &str, value: Option<Value>| match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => match Token::new(&text) {
+                Ok(token) => Ok(Some(Issued::new(token, expires_in, self.response.date, obtained))),
+                Err(fault) => Err(format!("the {name} in the server's answer {fault}")),
+            },
+            Some(_) => Err(format!("the {name} in the server's answer is not a text")),
+        };
+        let access = token("access_token", body.access_token.or(body.access_token_v1))?;
+        let access = access.ok_or("the server's answer has no access_token")?;
+        let id = token("id_token", body.id_token.or(body.id_token_v1))?;
+        Ok(Grant { obtained, access, id })
+    }
+
+    fn unusable(&self, what: &str, hint: &str) -> Failure {
+        Failure::last(Error::unreachable(format!("{what} ({})", self.profile.endpoint), hint))
+    }
+
+    fn redirect(&self) -> Failure {
+        let to = self
+            .response
+            .location
+            .as_deref()
+            .map(|to| self.shown(to, MAX_SAID))
+            .unwrap_or_else(|| "nowhere".to_owned());
+        let what = format!(
+            "the server redirects to {to} (HTTP {}), and a secret is not sent after a redirect",
+            self.response.status
+        );
+        self.unusable(&what, "set url (or token_url) to the address that really answers")
+    }
+
+    /// An answer that is not a success.
+    fn refusal(&self, body: &Body) -> Failure {
+        let status = self.response.status;
+        let error = self.text(&body.error);
+        let description = self.text(&body.error_description).or_else(|| self.text(&body.message));
+        let said = match (&error, &description) {
+            (Some(error), Some(description)) => format!(": {error}: {description}"),
+            (Some(said), None) | (None, Some(said)) => format!(": {said}"),
+            (None, None) => String::new(),
+        };
+        if matches!(status, 408 | 429 | 500..=599) {
+            let hint = match (self.response.retry_after, status) {
+                (Some(wait), _) => format!("try again in {} s, as the server asks", wait.as_secs()),
+                (None, 429) => "wait a moment; the server limits how often it may be asked".to_owned(),
+                (None, _) => "try again in a moment; if it lasts, ask whoever runs the control plane".to_owned(),
+            };
+            let what = format!("the server at {} cannot answer{said} (HTTP {status})", self.profile.endpoint);
+            let passes = matches!(status, 408 | 429 | 500 | 502..=504);
+            let retry = if passes { self.response.retry_after.map_or(Retry::Soon, Retry::After) } else { Retry::Never };
+            return Failure { error: Error::unreachable(what, hint), retry };
+        }
+        // Codes and messages of their own show that a token endpoint spoke; anything else may be any server. A path that is
+        // not there is as well said in JSON, and the one thing below it that a token endpoint misses is its realm.
+        let spoke = match status {
+            404 | 405 => said.contains("Realm"),
+            401 | 403 => true,
+            _ => error.is_some() || (body.code.is_some() && description.is_some()),
+        };
+        if !spoke {
+            let what = format!("there is no token endpoint at {}{said} (HTTP {status})", self.profile.endpoint);
+            return Failure::last(Error::unreachable(what, wrong_path(self.profile)));
+        }
+        let what = format!("the server refused client {}{said} (HTTP {status})", self.profile.client_id);
+        let hint = self.remedy(status, error.as_deref().unwrap_or(""), description.as_deref().unwrap_or(""));
+        Failure::last(Error::new(Kind::Denied, what, hint))
+    }
+
+    /// What to do about a refusal. Servers differ in which code stands for what (from Keycloak 20 on `unauthorized_client`
+    /// points at the secret and `invalid_client` at the id; before, and in RFC 6749, either may be meant), so the words
+    /// decide where they are known, and the code where they are not.
+    fn remedy(&self, status: u16, error: &str, description: &str) -> String {
+        let has = |part: &str| description.contains(part) || error.contains(part);
+        let id = &self.profile.client_id;
+        let secret = match &self.profile.proof {
+            Proof::Secret(source, _) => {
+                let (raw, odd) = (self.proof.expose(), [' ', '"', '\'']);
+                let is_odd = raw.starts_with(odd) || raw.ends_with(odd);
+                let note = if is_odd { " (it begins or ends with a blank or a quotation mark)" } else { "" };
+                format!("the client secret in {source}{note}")
+            }
+            Proof::Assertion(path) => format!("the client assertion in {}", path.display()),
+        };
+        if has("HTTPS required") {
+            return "the server sees plain http: the proxy before it must pass on X-Forwarded-Proto; tell whoever runs it"
+                .into();
+        }
+        if has("Realm not enabled") {
+            return "the realm is disabled; ask whoever runs the control plane".into();
+        }
+        if has("Realm does not exist") {
+            return "check realm: Settings, General, Researcher Authentication shows it (runai when self-hosted)"
+                .into();
+        }
+        if has("Public client") {
+            return format!(
+                "client {id} is public and has no secret; make it confidential, or use a Run:ai application"
+            );
+        }
+        if has("service account") {
+            return format!("enable service accounts for client {id} on the server, or use a Run:ai application");
+        }
+        if has("disabled") || has("Client is not enabled") {
+            return format!("enable client {id} and its service account on the server");
+        }
+        if has("secret not provided") {
+            return format!("check client_auth: the server found no secret in the request for client {id}");
+        }
+        if has("permission") {
+            return format!("ask whoever runs the control plane to give application {id} the access that it lacks");
+        }
+        if error == "unauthorized_client" && has("grant type") {
+            return format!("allow client {id} the grant client_credentials on the server");
+        }
+        if has("grant_type") || has("grant type") {
+            return "check api: the endpoint does not take this kind of request".into();
+        }
+        if has("Missing client_id") {
+            return "check api and client_auth: the endpoint found no client id in the request".into();
+        }
+        match error {
+            "invalid_scope" => "correct scope: the server does not know it or does not allow it to this client".into(),
+            "invalid_dpop_proof" => {
+                "the server wants DPoP for this client, which is not supported; switch it off there".into()
+            }
+            "invalid_client" if has("Could not find client") => {
+                format!("check client_id: there is no client {id} in this realm (it is the application's name)")
+            }
+            "invalid_client" => {
+                format!("check client_id ({id}) first, then {secret}; regenerating a secret revokes the old one")
+            }
+            "unauthorized_client" if description == "Invalid client credentials" => {
+                format!("check client_id ({id}) and {secret}; regenerating a secret revokes the old one")
+            }
+            "unauthorized_client" => format!("check {secret}; regenerating a secret revokes the old one"),
+            "invalid_target" => "correct audience and resource: the server does not know what they name".into(),
+            "invalid_request" if has("ertificat") => {
+                format!(
+                    "the server wants a client certificate from {id}, which is not supported; switch that off there"
+                )
+            }
+            "invalid_request" if status == 400 => {
+                "check api: the endpoint wants other parameters than this kind of request has".into()
+            }
+            "" if status == 403 && description.is_empty() => {
+                format!("find out whether a firewall or a proxy said that; if not, check client_id ({id}) and {secret}")
+            }
+            _ if status == 400 => format!("check api, client_id ({id}) and {secret}"),
+            _ => format!("check client_id ({id}) and {secret}, and that the application is enabled"),
+        }
+    }
 }
 
 /// `expires_in` in any of the ways that servers write it: a number, a number in a text, nothing. Less than zero is zero.
@@ -106,140 +276,15 @@ fn lifetime(value: Option<Value>) -> Result<Option<Duration>, String> {
     Ok(Some(Duration::try_from_secs_f64(seconds.clamp(0.0, 1e10)).unwrap_or_default()))
 }
 
-/// The text of a member, fit to be shown.
-fn text(value: &Option<Value>) -> Option<String> {
-    value.as_ref().and_then(Value::as_str).filter(|text| !text.is_empty()).map(|text| printable(text, MAX_SAID))
-}
-
-fn unusable(profile: &Profile, what: &str, hint: &str) -> Failure {
-    Failure::last(Error::unreachable(format!("{what} ({})", profile.endpoint), hint))
-}
-
-fn redirect(profile: &Profile, response: &Response) -> Failure {
-    let to = response.location.as_deref().map(|to| printable(to, MAX_SAID)).unwrap_or_else(|| "nowhere".to_owned());
-    let what =
-        format!("the server redirects to {to} (HTTP {}), and a secret is not sent after a redirect", response.status);
-    unusable(profile, &what, "set url (or token_url) to the address that really answers")
-}
-
-/// An answer that is not a success.
-fn refusal(profile: &Profile, response: &Response, body: &Body) -> Failure {
-    let status = response.status;
-    let error = text(&body.error);
-    let description = text(&body.error_description).or_else(|| text(&body.message));
-    let said = match (&error, &description) {
-        (Some(error), Some(description)) => format!(": {error}: {description}"),
-        (Some(said), None) | (None, Some(said)) => format!(": {said}"),
-        (None, None) => String::new(),
-    };
-    if matches!(status, 408 | 429 | 500..=599) {
-        let hint = match status {
-            429 => "wait a moment; the server limits how often it may be asked",
-            _ => "try again in a moment; if it lasts, ask whoever runs the control plane",
-        };
-        let what = format!("the server at {} cannot answer{said} (HTTP {status})", profile.endpoint);
-        let passes = matches!(status, 408 | 429 | 500 | 502..=504);
-        let retry = if passes { response.retry_after.map_or(Retry::Soon, Retry::After) } else { Retry::Never };
-        return Failure { error: Error::unreachable(what, hint), retry };
-    }
-    // Codes and messages of their own show that a token endpoint spoke; anything else may be any server. A path that is
-    // not there is as well said in JSON, and the one thing below it that a token endpoint misses is its realm.
-    let spoke = match status {
-        404 | 405 => said.contains("Realm"),
-        401 | 403 => true,
-        _ => error.is_some() || (body.code.is_some() && description.is_some()),
-    };
-    if !spoke {
-        let what = format!("there is no token endpoint at {}{said} (HTTP {status})", profile.endpoint);
-        return Failure::last(Error::unreachable(what, wrong_path(profile.api)));
-    }
-    let what = format!("the server refused client {}{said} (HTTP {status})", profile.client_id);
-    let hint = remedy(profile, status, error.as_deref().unwrap_or(""), description.as_deref().unwrap_or(""));
-    Failure::last(Error::new(Kind::Denied, what, hint))
-}
-
-fn wrong_path(api: Api) -> &'static str {
-    match api {
+fn wrong_path(profile: &Profile) -> &'static str {
+    match profile.api {
+        Api::Keycloak if profile.endpoint.contains("/auth/auth/") => "take /auth off the end of url; it is added to it",
         Api::Keycloak => {
             "check url: Keycloak must answer below /auth there; if it does not, set api to oauth2 and token_url to the full URL"
         }
         Api::Oauth2 => "check token_url",
         Api::V2 => "check url; a control plane older than v2 of the token API needs api v1, app-token or keycloak",
         Api::V1 | Api::AppToken => "check url; a control plane of another generation needs api v2 or keycloak",
-    }
-}
-
-/// What to do about a refusal. Servers differ in which code stands for what (from Keycloak 20 on `unauthorized_client`
-/// points at the secret and `invalid_client` at the id; before, and in RFC 6749, either may be meant), so the words
-/// decide where they are known, and the code where they are not.
-fn remedy(profile: &Profile, status: u16, error: &str, description: &str) -> String {
-    let has = |part: &str| description.contains(part) || error.contains(part);
-    let id = &profile.client_id;
-    let secret = match &profile.proof {
-        Proof::Secret(source, _) => format!("the client secret in {source}"),
-        Proof::Assertion(path) => format!("the client assertion in {}", path.display()),
-    };
-    if has("HTTPS required") {
-        return "the server sees plain http: the proxy before it must pass on X-Forwarded-Proto; tell whoever runs it"
-            .into();
-    }
-    if has("Realm not enabled") {
-        return "the realm is disabled; ask whoever runs the control plane".into();
-    }
-    if has("Realm does not exist") {
-        return "check realm: Settings, General, Researcher Authentication shows it (runai when self-hosted)".into();
-    }
-    if has("Public client") {
-        return format!("client {id} is public and has no secret; make it confidential, or use a Run:ai application");
-    }
-    if has("service account") {
-        return format!("enable service accounts for client {id} on the server, or use a Run:ai application");
-    }
-    if has("disabled") || has("Client is not enabled") {
-        return format!("enable client {id} and its service account on the server");
-    }
-    if has("secret not provided") {
-        return format!("check client_auth: the server found no secret in the request for client {id}");
-    }
-    if has("permission") {
-        return format!("ask whoever runs the control plane to give application {id} the access that it lacks");
-    }
-    if error == "unauthorized_client" && has("grant type") {
-        return format!("allow client {id} the grant client_credentials on the server");
-    }
-    if has("grant_type") || has("grant type") {
-        return "check api: the endpoint does not take this kind of request".into();
-    }
-    if has("Missing client_id") {
-        return "check api and client_auth: the endpoint found no client id in the request".into();
-    }
-    match error {
-        "invalid_scope" => "correct scope: the server does not know it or does not allow it to this client".into(),
-        "invalid_dpop_proof" => {
-            "the server wants DPoP for this client, which is not supported; switch it off there".into()
-        }
-        "invalid_client" if has("Could not find client") => {
-            format!("check client_id: there is no client {id} in this realm (it is the application's name)")
-        }
-        "invalid_client" => {
-            format!("check client_id ({id}) first, then {secret}; regenerating a secret revokes the old one")
-        }
-        "unauthorized_client" if description == "Invalid client credentials" => {
-            format!("check client_id ({id}) and {secret}; regenerating a secret revokes the old one")
-        }
-        "unauthorized_client" => format!("check {secret}; regenerating a secret revokes the old one"),
-        "invalid_target" => "correct audience and resource: the server does not know what they name".into(),
-        "invalid_request" if has("ertificat") => {
-            format!("the server wants a client certificate from {id}, which is not supported; switch that off there")
-        }
-        "invalid_request" if status == 400 => {
-            "check api: the endpoint wants other parameters than this kind of request has".into()
-        }
-        "" if status == 403 && description.is_empty() => {
-            format!("find out whether a firewall or a proxy said that; if not, check client_id ({id}) and {secret}")
-        }
-        _ if status == 400 => format!("check api, client_id ({id}) and {secret}"),
-        _ => format!("check client_id ({id}) and {secret}, and that the application is enabled"),
     }
 }
 
@@ -260,12 +305,17 @@ mod tests {
         draft.finish("p").unwrap()
     }
 
+    fn read(response: &Response) -> Result<Grant, Failure> {
+        super::read(&profile(), &Secret::new(b"s3cret+canary", 64).unwrap(), response, NOW)
+    }
+
     fn response(status: u16, content_type: &str, body: &[u8]) -> Response {
         Response {
             status,
             content_type: Some(content_type.to_owned()),
             retry_after: None,
             location: None,
+            date: None,
             body: body.to_vec(),
         }
     }
@@ -282,8 +332,7 @@ mod tests {
             (r#"{"access_token":"t","expires_in":-5}"#, None, false),
             (r#"{"access_token":"t","expires_in":null,"unknown":{"deep":[1,2]}}"#, None, false),
         ] {
-            let grant =
-                read(&profile(), &response(200, "application/json;charset=UTF-8", body.as_bytes()), NOW).unwrap();
+            let grant = read(&response(200, "application/json;charset=UTF-8", body.as_bytes())).unwrap();
             assert_eq!(grant.access.lifetime.map(|life| life.as_secs()), seconds, "{body}");
             assert_eq!(grant.id.is_some(), has_id, "{body}");
         }
@@ -309,16 +358,26 @@ mod tests {
             ),
             ("application/json", r#"{"access_token":"t","access_token":"u"}"#, "not JSON, or cut short"),
         ] {
-            let failure = read(&profile(), &response(200, content_type, body.as_bytes()), NOW).unwrap_err();
+            let failure = read(&response(200, content_type, body.as_bytes())).unwrap_err();
             assert!(failure.error.what.contains(wanted), "{body}: {}", failure.error.what);
             assert_eq!((failure.error.kind, failure.retry), (Kind::Unreachable, Retry::Never), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_proof_that_the_server_repeats_is_not_shown() {
+        let at_the_cut = format!("{}s3cret+canary", "x".repeat(MAX_SAID - 6));
+        for said in ["bad secret s3cret+canary", "s3cret%2Bcanary", &at_the_cut] {
+            let body = serde_json::json!({ "error": "invalid_client", "error_description": said }).to_string();
+            let failure = read(&response(401, "application/json", body.as_bytes())).unwrap_err();
+            assert!(!failure.error.what.contains("s3cr"), "{}", failure.error.what);
         }
     }
 
     proptest! {
         #[test]
         fn no_answer_panics_or_shows_control_characters(status in 100u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Err(failure) = read(&profile(), &response(status, "application/json", &body), NOW) {
+            if let Err(failure) = read(&response(status, "application/json", &body)) {
                 prop_assert!(!failure.error.lines().trim_end().replace('\n', "").chars().any(char::is_control));
             }
         }
@@ -326,7 +385,7 @@ mod tests {
         #[test]
         fn what_the_server_says_is_cut_and_stripped(error in ".{0,400}", description in ".{0,400}") {
             let body = serde_json::json!({ "error": error, "error_description": description }).to_string();
-            if let Err(failure) = read(&profile(), &response(401, "application/json", body.as_bytes()), NOW) {
+            if let Err(failure) = read(&response(401, "application/json", body.as_bytes())) {
                 prop_assert!(failure.error.what.chars().count() < 500);
                 prop_assert!(!failure.error.what.chars().any(char::is_control));
             }

@@ -2,6 +2,7 @@
 //! exists on a hit.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub(super) struct Response {
     pub(super) content_type: Option<String>,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
+    /// The server's clock, in seconds since 1970.
+    pub(super) date: Option<i64>,
     pub(super) body: Vec<u8>,
 }
 
@@ -125,7 +128,11 @@ impl Route {
         let (sender, receiver) = mpsc::channel();
         // ureq bounds each step, but a proxy that drips its answer byte by byte gets a new bound with each byte. So the
         // whole of it runs beside us, and is left alone when the time is up.
-        std::thread::spawn(move || sender.send(exchange(post, &body)));
+        let exchange = std::thread::Builder::new().spawn(move || sender.send(exchange(post, &body)));
+        if let Err(error) = exchange {
+            let hint = "allow this user more processes (ulimit -u)";
+            return Err(Failure::last(Error::unreachable(format!("cannot start a thread: {error}"), hint)));
+        }
         match receiver.recv_timeout(left + Duration::from_millis(20)) {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.explain(&error)),
@@ -232,18 +239,24 @@ fn exchange(post: ureq::RequestBuilder<ureq::typestate::WithBody>, body: &str) -
     let response = post.send(body)?;
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (status, content_type, location) = (response.status().as_u16(), header("content-type"), header("location"));
-    let retry_after = header("retry-after").and_then(|value| retry_after(&value, header("date").as_deref()));
+    let date = header("date").and_then(|value| http_date(&value));
+    let retry_after = header("retry-after").and_then(|value| retry_after(&value, date));
     let body = response.into_body().into_with_config().limit(MAX_BODY).read_to_vec()?;
-    Ok(Response { status, content_type, retry_after, location, body })
+    Ok(Response { status, content_type, retry_after, location, date, body })
+}
+
+/// A date of HTTP (RFC 9110 §5.6.7) in seconds since 1970.
+fn http_date(value: &str) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc2822(value).ok().map(|date| date.timestamp())
 }
 
 /// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is compared with the server's own clock.
-fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+fn retry_after(value: &str, date: Option<i64>) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let parse = |text: &str| chrono::DateTime::parse_from_rfc2822(text).ok();
-    (parse(value)? - parse(date?)?).to_std().ok()
+    let seconds = http_date(value)?.checked_sub(date?)?;
+    u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
 /// The proxy for ureq, and how to name it in a message.
@@ -268,7 +281,7 @@ fn to_ureq(url: &str) -> Result<(ureq::Proxy, String), &'static str> {
 
 /// The certificates that are trusted, and their sources in words.
 fn roots(profile: &Profile, system: &System<'_>) -> Result<(Vec<Certificate<'static>>, String)> {
-    let var = |name: &str| (system.env)(name).filter(|value| profile.from_env && !value.is_empty());
+    let var = |name: &str| profile.tls_variable(name, system);
     let mut roots = Vec::new();
     let mut sources = Vec::new();
     if let Some(file) = var("SSL_CERT_FILE") {
@@ -312,7 +325,11 @@ fn certificates(what: &str, path: &Path) -> Result<Vec<Certificate<'static>>> {
             "it must be a readable PEM file with at least one CERTIFICATE",
         )
     };
-    let pem = files::read(path, Links::Followed, MAX_PEM, |_| Ok(())).map_err(|error| fault(error.to_string()))?;
+    let judge = |meta: &std::fs::Metadata| match meta.mode() & 0o002 {
+        0 => Ok(()),
+        _ => Err("everybody may write it (chmod o-w takes that away)"),
+    };
+    let pem = files::read(path, Links::Followed, MAX_PEM, judge).map_err(|error| fault(error.to_string()))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem)
         .map(|certificate| certificate.map(|der| Certificate::from_der(&der).to_owned()))
         .collect();
@@ -447,7 +464,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let date = Some("Sat, 21 Nov 2026 20:00:00 GMT");
+        let date = http_date("Sat, 21 Nov 2026 20:00:00 GMT");
         for (value, wanted) in [
             ("5", Some(5)),
             ("Sat, 21 Nov 2026 20:00:07 GMT", Some(7)),

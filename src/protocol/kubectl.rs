@@ -4,6 +4,8 @@
 //! The request comes in the variable `KUBERNETES_EXEC_INFO`; standard input belongs to the user and is never read.
 //! Source: kubernetes/client-go, `plugin/pkg/client/auth/exec/exec.go`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, printable};
@@ -21,20 +23,21 @@ pub struct Request {
     api_version: &'static str,
     /// URL of the API server, if the kubeconfig says `provideClusterInfo: true`.
     pub server: Option<String>,
-    /// Whether the client will check the server's certificate.
-    pub verified: bool,
+    /// What in the request makes it uncertain that the client will reach that server and no other, in words.
+    pub detour: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ExecInfo<'a> {
-    api_version: Option<&'a str>,
-    kind: Option<&'a str>,
-    #[serde(default)]
-    spec: Spec,
+    #[serde(borrow)]
+    api_version: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    kind: Option<Cow<'a, str>>,
+    spec: Option<Spec>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Spec {
     cluster: Option<Cluster>,
 }
@@ -43,8 +46,24 @@ struct Spec {
 #[serde(rename_all = "kebab-case")]
 struct Cluster {
     server: Option<String>,
-    #[serde(default)]
-    insecure_skip_tls_verify: bool,
+    insecure_skip_tls_verify: Option<bool>,
+    tls_server_name: Option<String>,
+    proxy_url: Option<String>,
+}
+
+impl Cluster {
+    fn detour(&self) -> Option<&'static str> {
+        let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        if self.insecure_skip_tls_verify == Some(true) {
+            Some("insecure-skip-tls-verify")
+        } else if is_set(&self.tls_server_name) {
+            Some("tls-server-name")
+        } else if is_set(&self.proxy_url) {
+            Some("proxy-url")
+        } else {
+            None
+        }
+    }
 }
 
 impl Request {
@@ -54,7 +73,7 @@ impl Request {
     /// [`Kind::Config`](crate::error::Kind::Config): the kubeconfig asks for something else.
     pub fn read(info: Option<&str>) -> Result<Request> {
         let Some(info) = info else {
-            return Ok(Request { api_version: VERSIONS[0], server: None, verified: true });
+            return Ok(Request { api_version: VERSIONS[0], server: None, detour: None });
         };
         let other = |why: &str| {
             let hint = "let kubectl start this command; it sets the variable itself";
@@ -65,10 +84,11 @@ impl Request {
             return Err(other("it is no JSON object"));
         }
         let info: ExecInfo<'_> = serde_json::from_str(info).map_err(|error| other(&error.to_string()))?;
-        if let Some(kind) = info.kind.filter(|kind| *kind != "ExecCredential") {
+        if let Some(kind) = info.kind.filter(|kind| kind != "ExecCredential") {
             return Err(other(&format!("its kind is {kind:?}")));
         }
         let asked = info.api_version.unwrap_or_default();
+        let asked = asked.as_ref();
         let api_version = VERSIONS.into_iter().find(|known| *known == asked).ok_or_else(|| {
             Error::config(
                 format!(
@@ -78,11 +98,9 @@ impl Request {
                 format!("set apiVersion of the exec entry to {} (or {})", VERSIONS[0], VERSIONS[1]),
             )
         })?;
-        let (server, verified) = match info.spec.cluster {
-            Some(cluster) => (cluster.server, !cluster.insecure_skip_tls_verify),
-            None => (None, true),
-        };
-        Ok(Request { api_version, server, verified })
+        let cluster = info.spec.and_then(|spec| spec.cluster);
+        let detour = cluster.as_ref().and_then(Cluster::detour);
+        Ok(Request { api_version, server: cluster.and_then(|cluster| cluster.server), detour })
     }
 
     /// The answer with a token, one JSON object and a newline. A token of unknown lifetime goes without a time; the client
@@ -164,18 +182,24 @@ mod tests {
             Request::read(Some(&format!(
                 "{{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"spec\":{{\"cluster\":{cluster},\"interactive\":true}}}}"
             )))
-            .map(|request| (request.server, request.verified))
+            .map(|request| (request.server, request.detour))
         };
         let server = Some("https://k.example:6443".to_owned());
-        assert_eq!(request("null"), Ok((None, true)));
+        assert_eq!(request("null"), Ok((None, None)));
         assert_eq!(
             request(r#"{"server":"https://k.example:6443","config":null,"future":1}"#),
-            Ok((server.clone(), true))
+            Ok((server.clone(), None))
         );
         assert_eq!(
             request(r#"{"server":"https://k.example:6443","insecure-skip-tls-verify":true}"#),
-            Ok((server, false))
+            Ok((server.clone(), Some("insecure-skip-tls-verify")))
         );
+        for (key, value) in [("tls-server-name", "\"a.example\""), ("proxy-url", "\"http://p.example\"")] {
+            let cluster = format!("{{\"server\":\"https:\\/\\/k.example:6443\",{key:?}:{value}}}");
+            assert_eq!(request(&cluster), Ok((server.clone(), Some(key))));
+        }
+        let escaped = r#"{"kind":"Exec\u0043redential","apiVersion":"client.authentication.k8s.io\/v1","spec":null}"#;
+        assert!(Request::read(Some(escaped)).is_ok());
         assert!(request("7").is_err());
     }
 

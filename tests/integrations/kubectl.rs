@@ -263,7 +263,13 @@ fn a_pinned_profile_answers_for_no_other_cluster() {
     const PIN: &str = "https://kube-api.example:6443";
     let issuer = Issuer::start();
     issuer.expect_token_requests(0);
-    let unverified = with(PINNED, &format!("certificate-authority: {CA}"), "insecure-skip-tls-verify: true");
+    let authority = format!("certificate-authority: {CA}");
+    // Each of these could lead the connection to another server than the one that is named.
+    let detours = [
+        ("insecure-skip-tls-verify", with(PINNED, &authority, "insecure-skip-tls-verify: true")),
+        ("tls-server-name", with(PINNED, &authority, &format!("{authority}\n      tls-server-name: evil.example"))),
+        ("proxy-url", with(PINNED, &authority, &format!("{authority}\n      proxy-url: http://127.0.0.1:1"))),
+    ];
     for kubectl in kubectls() {
         let refused = |home: &Home, what: &str, hint: &str| {
             fails_with(home, &kubectl, 6, &format!("profile prod {what}"), hint);
@@ -279,12 +285,15 @@ fn a_pinned_profile_answers_for_no_other_cluster() {
             "set provideClusterInfo: true in the exec entry of the kubeconfig",
         );
         let home = home_bound_to(PIN, &issuer, V1, PIN);
-        home.write(".kube/config", with(&unverified, SERVER, PIN), 0o600);
-        refused(
-            &home,
-            "has no token for a cluster whose certificate is not verified",
-            "take insecure-skip-tls-verify out of the kubeconfig and set certificate-authority",
-        );
+        for (detour, kubeconfig) in &detours {
+            let ca = home.path().join("ca.pem").display().to_string();
+            home.write(".kube/config", with(kubeconfig, SERVER, PIN).replace(CA, &ca), 0o600);
+            refused(
+                &home,
+                &format!("has no token for a kubeconfig with {detour}: it could lead to another server"),
+                &format!("take {detour} out of the cluster's entry in the kubeconfig, or clusters out of profile prod"),
+            );
+        }
     }
 }
 

@@ -1,0 +1,383 @@
+//! Whole processes, measured as their callers feel them: `cargo bench`, or one part of it: `cargo bench -- hit`.
+//!
+//! Times on a shared machine are noise; what is compared here is run in turns, and what is printed is the median of the
+//! ratios within a turn. Instructions and system calls are counted, and repeat. `-- check` asserts the counted limits and
+//! is part of CI; everything else only prints. Results are kept, with date and machine, in `docs/performance.md`.
+
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use support::{CLIENT_ID, CLIENT_SECRET, Home, Issuer, PROFILE, client};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_runai-credential");
+const PARTS: [(&str, fn()); 6] =
+    [("check", check), ("count", count), ("hit", hit), ("miss", miss), ("storm", storm), ("scale", scale)];
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    for (name, part) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            println!("\n## {name}\n");
+            part();
+        }
+    }
+}
+
+/// A process to run again and again: what it is called in the table, and how it is started.
+struct Process {
+    name: &'static str,
+    command: Box<dyn Fn() -> Command>,
+    input: &'static str,
+}
+
+impl Process {
+    fn new(name: &'static str, command: impl Fn() -> Command + 'static) -> Process {
+        Process { name, command: Box::new(command), input: "" }
+    }
+
+    fn fed(name: &'static str, input: &'static str, command: impl Fn() -> Command + 'static) -> Process {
+        Process { name, command: Box::new(command), input }
+    }
+
+    /// Runs it once to its end, which must be a success.
+    fn run(&self) {
+        let mut command = (self.command)();
+        command.stdout(Stdio::null()).stderr(Stdio::inherit());
+        command.stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        if let Some(mut stdin) = child.stdin.take() {
+            // Somebody who does not read is no error.
+            let _ = stdin.write_all(self.input.as_bytes());
+        }
+        let status = child.wait().expect("a child");
+        assert!(status.success(), "{}: {status}", self.name);
+    }
+}
+
+/// User and system time of all children so far.
+fn cpu() -> Duration {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).expect("usage");
+    let micros =
+        |time: nix::sys::time::TimeVal| Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()) as u64);
+    micros(usage.user_time()) + micros(usage.system_time())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Runs all in turn and prints the medians; ratios are to the first.
+fn in_turns(rounds: usize, processes: &[Process]) {
+    let mut walls = vec![Vec::new(); processes.len()];
+    let mut cpus = vec![Vec::new(); processes.len()];
+    for process in processes {
+        process.run();
+    }
+    for _ in 0..rounds {
+        for (at, process) in processes.iter().enumerate() {
+            let (before, started) = (cpu(), Instant::now());
+            process.run();
+            walls[at].push(started.elapsed().as_secs_f64() * 1e3);
+            cpus[at].push((cpu() - before).as_secs_f64() * 1e3);
+        }
+    }
+    let ratio =
+        |of: &[Vec<f64>], at: usize| median(of[at].iter().zip(&of[0]).map(|(own, first)| own / first).collect());
+    println!("| process ({rounds} turns) | wall ms | × first | CPU ms | × first |\n|---|---|---|---|---|");
+    for (at, process) in processes.iter().enumerate() {
+        let (wall, cpu) = (median(walls[at].clone()), median(cpus[at].clone()));
+        println!("| {} | {wall:.2} | {:.2} | {cpu:.2} | {:.2} |", process.name, ratio(&walls, at), ratio(&cpus, at));
+    }
+}
+
+/// A home with a token in its cache, kept for as long as the benchmark runs.
+fn warm_home() -> (&'static Home, &'static Issuer) {
+    let (home, issuer) = (Box::leak(Box::new(Home::new())), Box::leak(Box::new(Issuer::start())));
+    home.keycloak(issuer);
+    home.run(["kubectl"]).code(0);
+    (home, issuer)
+}
+
+const EXEC_INFO: &str =
+    r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":false}}"#;
+
+fn ours(home: &'static Home, args: &'static [&'static str]) -> impl Fn() -> Command {
+    move || {
+        let mut command = home.command(args);
+        if args.contains(&"kubectl") {
+            command.env("KUBERNETES_EXEC_INFO", EXEC_INFO);
+        }
+        command
+    }
+}
+
+/// Compiles the two empty programs, static C and Rust as ours is built, beside this benchmark.
+fn empty_programs() -> (PathBuf, PathBuf) {
+    let folder = Path::new(PROGRAM).with_file_name("benchmarks");
+    fs::create_dir_all(&folder).expect("a folder");
+    let (c, rust) = (folder.join("empty-c"), folder.join("empty-rust"));
+    fs::write(folder.join("empty.c"), "int main(void) { return 0; }\n").expect("write");
+    // The link flag of build.rs.
+    let source =
+        "#[link(name = \"gcc_eh\", kind = \"static\", modifiers = \"-bundle\")]\nextern \"C\" {}\nfn main() {}\n";
+    let source = if links_libgcc() { "fn main() {}\n" } else { source };
+    fs::write(folder.join("empty.rs"), source).expect("write");
+    let run = |command: &mut Command| assert!(command.status().expect("a compiler").success(), "{command:?}");
+    run(Command::new("cc").args(["-O2", "-static", "-o"]).arg(&c).arg(folder.join("empty.c")));
+    let profile = ["opt-level=3", "lto=fat", "codegen-units=1", "panic=abort", "strip=symbols"];
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2021", "-o"]).arg(&rust).arg(folder.join("empty.rs"));
+    run(rustc.args(profile.iter().flat_map(|option| ["-C", option])));
+    (c, rust)
+}
+
+/// Whether our program was linked with the shared unwinder after all.
+fn links_libgcc() -> bool {
+    let libraries = Command::new("ldd").arg(PROGRAM).output().expect("ldd");
+    String::from_utf8_lossy(&libraries.stdout).contains("libgcc_s")
+}
+
+/// Instructions of a process, as callgrind counts them.
+fn instructions(mut command: Command) -> u64 {
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    valgrind.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = valgrind.stdin(Stdio::null()).output().expect("valgrind");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let count = said.lines().find(|line| line.contains("Collected")).and_then(|line| line.rsplit(' ').next());
+    command.stdin(Stdio::null());
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("callgrind said\n{said}"))
+}
+
+/// System calls of a process and its threads.
+fn system_calls(command: &Command) -> usize {
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "-qq", "-e", "signal=none", "-o", "/dev/stderr"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    strace.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = strace.stdin(Stdio::null()).output().expect("strace");
+    String::from_utf8_lossy(&output.stderr).lines().filter(|line| line.contains('(')).count()
+}
+
+/// Name, instructions and system calls of the empty Rust program and of our hits.
+fn counted() -> Vec<(&'static str, u64, usize)> {
+    let (c, rust) = empty_programs();
+    let (home, _) = warm_home();
+    let bare = |path: &Path| {
+        let mut command = Command::new(path);
+        command.env_clear();
+        command
+    };
+    let mut rows = Vec::new();
+    for (name, command) in [
+        ("empty Rust", bare(&rust)),
+        ("static C", bare(&c)),
+        ("ours, `kubectl`", ours(home, &["kubectl"])()),
+        ("ours, `token`", ours(home, &["token"])()),
+    ] {
+        rows.push((name, 0, system_calls(&command)));
+        rows.last_mut().expect("a row").1 = instructions(command);
+    }
+    rows
+}
+
+fn count() {
+    println!("| process | instructions | × empty Rust | system calls |\n|---|---|---|---|");
+    let rows = counted();
+    for (name, instructions, calls) in &rows {
+        println!("| {name} | {instructions} | {:.2} | {calls} |", *instructions as f64 / rows[0].1 as f64);
+    }
+}
+
+/// The limits that a hit has to keep, in what can be counted.
+fn check() {
+    let rows = counted();
+    let (_, empty, empty_calls) = rows[0];
+    for (name, instructions, calls) in &rows[2..] {
+        let ratio = *instructions as f64 / empty as f64;
+        println!(
+            "{name}: {ratio:.2} times the instructions of an empty program, {calls} system calls (it has {empty_calls})"
+        );
+        assert!(ratio <= 1.7, "{name}: {instructions} instructions, an empty program has {empty}");
+        assert!(*calls <= empty_calls + 25, "{name}: {calls} system calls, an empty program has {empty_calls}");
+    }
+    let libraries = Command::new("ldd").arg(PROGRAM).output().expect("ldd");
+    let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
+    assert!(!["ssl", "crypto", "dbus"].iter().any(|name| libraries.contains(name)), "{libraries}");
+}
+
+/// A hit beside other programs that do as much or less.
+fn hit() {
+    let (c, rust) = empty_programs();
+    let (home, _) = warm_home();
+    let run = |path: PathBuf| move || Command::new(&path);
+    let mut processes =
+        vec![Process::new("empty C, static", run(c)), Process::new("empty Rust, linked as ours", run(rust))];
+    let store = home.write("git-credentials", "https://oauth2:secret@gitlab.acme.example\n", 0o600);
+    processes.push(Process::fed(
+        "`git credential-store get`",
+        "protocol=https\nhost=gitlab.acme.example\n",
+        move || {
+            let exec_path = Command::new("git").arg("--exec-path").output().expect("git");
+            let exec_path = String::from_utf8_lossy(&exec_path.stdout).trim().to_owned();
+            let mut command = Command::new(Path::new(&exec_path).join("git-credential-store"));
+            command.arg("--file").arg(&store).arg("get");
+            command
+        },
+    ));
+    processes.push(Process::new("**ours, `kubectl`**", ours(home, &["kubectl"])));
+    processes.push(Process::new("**ours, `token`**", ours(home, &["token"])));
+    if let Some(ecr) = client("docker-credential-ecr-login") {
+        ecr_cache(home);
+        let registry = "123456789012.dkr.ecr.us-east-1.amazonaws.com\n";
+        processes.push(Process::fed("`docker-credential-ecr-login get`, cached (Go)", registry, move || {
+            let mut command = Command::new(&ecr);
+            command.arg("get").env_clear().env("HOME", home.path()).env("AWS_REGION", "us-east-1");
+            // Should the cache not do, it finds no way out.
+            command
+                .env("AWS_ACCESS_KEY_ID", ECR_KEY)
+                .env("AWS_SECRET_ACCESS_KEY", "x")
+                .env("HTTPS_PROXY", "http://127.0.0.1:1");
+            command
+        }));
+    }
+    let script = home.write("cached.sh", CACHED_SCRIPT, 0o700);
+    let in_an_hour =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs() + 3600;
+    home.write("token.json", json!({"access_token": "t0ken", "expires_at": in_an_hour}).to_string(), 0o600);
+    processes.push(Process::new("bash + jq, cached", move || {
+        let mut command = Command::new(&script);
+        command.env("HOME", home.path());
+        command
+    }));
+    in_turns(300, &processes);
+}
+
+/// What people write who have no helper.
+const CACHED_SCRIPT: &str = r#"#!/bin/bash
+cache=$HOME/token.json
+if [ -r "$cache" ] && [ "$(jq .expires_at "$cache")" -gt $(($(date +%s) + 60)) ]; then
+  jq -r .access_token "$cache"
+else
+  echo "the benchmark is about the other branch" >&2
+  exit 1
+fi
+"#;
+
+const ECR_KEY: &str = "AKIDEXAMPLE";
+
+/// The cache of amazon-ecr-credential-helper 0.6: keyed by region, access key (with the MD5 of nothing behind it) and registry.
+fn ecr_cache(home: &Home) {
+    use base64::Engine;
+    let of_nothing = [0xd4, 0x1d, 0x8c, 0xd9, 0x8f, 0x00, 0xb2, 0x04, 0xe9, 0x80, 0x09, 0x98, 0xec, 0xf8, 0x42, 0x7e];
+    let key = base64::prelude::BASE64_STANDARD.encode([ECR_KEY.as_bytes(), &of_nothing].concat());
+    let time = |hours: i64| {
+        let seconds =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs() as i64;
+        chrono::DateTime::from_timestamp(seconds + hours * 3600, 0)
+            .expect("a time")
+            .format("%Y-%m-%dT%H:%M:%SZ")
+            .to_string()
+    };
+    let entry = json!({
+        "AuthorizationToken": "QVdTOnRva2Vu", "RequestedAt": time(-1), "ExpiresAt": time(11), "Service": "ecr",
+        "ProxyEndpoint": "https://123456789012.dkr.ecr.us-east-1.amazonaws.com",
+    });
+    let cache = json!({"Registries": {format!("us-east-1-{key}-123456789012"): entry}, "Version": "1.0"});
+    home.write(".ecr/cache.json", cache.to_string(), 0o600);
+}
+
+/// A fetch, beside curl doing the same POST: one CA file, TLS 1.3, loopback.
+fn miss() {
+    let (home, issuer) = warm_home();
+    let ca = home.path().join("ca.pem");
+    let url = format!("{}/auth/realms/acme/protocol/openid-connect/token", issuer.url());
+    let curl = move || {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--fail", "--output", "/dev/null", "--cacert"]).arg(&ca);
+        let form = [("grant_type", "client_credentials"), ("scope", "openid"), ("response_type", "id_token")];
+        for (name, value) in form.into_iter().chain([("client_id", CLIENT_ID), ("client_secret", CLIENT_SECRET)]) {
+            command.arg("--data-urlencode").arg(format!("{name}={value}"));
+        }
+        command.arg(&url);
+        command
+    };
+    in_turns(
+        100,
+        &[
+            Process::new("`curl --cacert`, the same POST", curl),
+            Process::new("**ours**, lock, fetch and cache write", ours(home, &["token", "--refresh"])),
+        ],
+    );
+}
+
+/// Many cold processes at once, at a server that takes 100 ms, and at one that fails after that time.
+fn storm() {
+    println!(
+        "| processes at once | requests | wall ms | failing: requests | failing: wall ms |\n|---|---|---|---|---|"
+    );
+    for count in [1, 20, 200, 500] {
+        let mut cells = Vec::new();
+        for failing in [false, true] {
+            let (home, issuer) = (Home::new(), Issuer::start());
+            home.keycloak(&issuer);
+            issuer.set_delay(Duration::from_millis(100));
+            if failing {
+                issuer.always(support::Answer::runai_error(503, "down").after(Duration::from_millis(100)));
+            }
+            let started = Instant::now();
+            let outcomes = home.spawn_many(count, ["token"]);
+            let wall = started.elapsed().as_millis();
+            let code = if failing { 5 } else { 0 };
+            for outcome in &outcomes {
+                outcome.code(code);
+            }
+            cells.push(format!("{} | {wall}", issuer.token_requests()));
+        }
+        println!("| {count} | {} |", cells.join(" | "));
+    }
+}
+
+/// A hit with much beside it: other identities in the cache, other profiles in the configuration.
+fn scale() {
+    let (alone, _) = warm_home();
+    let (crowded, _) = warm_home();
+    let tokens = crowded.cache_dir().join("tokens");
+    for other in 0..100_000_u32 {
+        fs::write(tokens.join(format!("{other:016x}.json")), "x").expect("a file");
+    }
+    let (listed, issuer) = warm_home();
+    let config: Value = listed.keycloak(issuer);
+    let mut many = json!({"default_profile": PROFILE, "profiles": {}});
+    for other in 0..10_000 {
+        let mut profile = config["profiles"][PROFILE].clone();
+        profile["client_id"] = json!(format!("client-{other}"));
+        many["profiles"][format!("profile-{other}")] = profile;
+    }
+    many["profiles"][PROFILE] = config["profiles"][PROFILE].clone();
+    listed.config(&many);
+    in_turns(
+        200,
+        &[
+            Process::new("one identity, one profile", ours(alone, &["token"])),
+            Process::new("100 000 identities in the cache", ours(crowded, &["token"])),
+            Process::new("10 000 profiles in the configuration", ours(listed, &["token"])),
+        ],
+    );
+}
