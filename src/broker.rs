@@ -83,7 +83,8 @@ impl Broker<'_> {
             }
             None => wanted.check(self.replace(asked, &wanted, fetch)?)?,
         };
-        if let Some(caller) = caller.or_else(|| self.caller(want, fetched)) {
+        // A fetch may have made the place for marks.
+        if let Some(caller) = if fetched { self.caller(want, true) } else { caller } {
             caller.mark(&held, refused);
         }
         Ok(held)
@@ -147,10 +148,9 @@ impl Broker<'_> {
 
     /// There is no token that will do: one process fetches it, the others wait and share its token or its failure.
     fn replace(&self, asked: Moment, want: &Settled, fetch: &mut Fetch<'_>) -> Result<Held> {
-        let answer = self.in_turn(asked, want, fetch).or_else(|error| match self.news(asked, want) {
-            // Somebody else had more luck meanwhile.
-            Some(Ok(held)) => Ok(held),
-            _ => Err(error),
+        let answer = self.in_turn(asked, want, fetch).or_else(|error| {
+            // Somebody else may have had more luck meanwhile.
+            self.entry.read(want.bearer, self.system).filter(|held| want.accepts(held)).ok_or(error)
         });
         if answer.is_err() && want.is_rejected {
             // Compare and forget: there is no other token, but nobody is handed this one again.

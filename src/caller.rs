@@ -56,9 +56,7 @@ impl Caller {
     /// no way to tell processes apart. The place is made only if `make`, which a hit does not ask for.
     pub fn recognise(name: &str, make: bool, system: &System<'_>) -> Option<Caller> {
         let parent = (system.parent)()?;
-        let marks = lock::places(system)
-            .into_iter()
-            .find_map(|place| open(&place.join(NAME)).or_else(|| make.then(|| create(&place, system)).flatten()))?;
+        let marks = marks(make, system)?;
         let key = fingerprint(format!("{parent} {name}").as_bytes());
         let mut slot = [0; SLOT];
         marks.read_exact_at(&mut slot, offset(key)).ok()?;
@@ -97,6 +95,18 @@ fn print(token: &Token) -> u64 {
 
 fn offset(key: u64) -> u64 {
     key % SLOTS * SLOT as u64
+}
+
+/// The file of marks in the place where locks live: the first one that there is, or that can be made if it may be.
+fn marks(make: bool, system: &System<'_>) -> Option<File> {
+    for place in lock::places(system) {
+        let found = open(&place.join(NAME)).or_else(|| make.then(|| create(&place, system)).flatten());
+        // Where there is a place without marks, the ones of a later place are not those of its callers.
+        if found.is_some() || place.is_dir() {
+            return found;
+        }
+    }
+    None
 }
 
 /// Opens an existing file of marks: regular, ours, without other names, of the one size.

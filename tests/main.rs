@@ -4,6 +4,7 @@
 mod broker;
 mod config;
 mod faults;
+mod hit;
 mod house;
 mod integrations;
 mod issuer;

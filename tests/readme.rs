@@ -72,6 +72,21 @@ fn the_configuration_of_the_readme_works() {
 }
 
 #[test]
+fn the_lines_that_keep_the_secret_make_a_private_file() {
+    let home = Home::new();
+    let mut command = Command::new("sh");
+    command.args(["-euc", &shell("umask 077")]).env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running::start(&mut command);
+    running.feed(format!("{CLIENT_SECRET}\n").into());
+    running.finish().code(0).silent();
+    let (path, mode) =
+        home.files().into_iter().find(|(path, _)| path.ends_with("ci-pipeline.secret")).expect("the file");
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(std::fs::read_to_string(home.path().join(path)).expect("the file"), format!("{CLIENT_SECRET}\n"));
+}
+
+#[test]
 fn the_configuration_of_the_reference_page_works() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let block = blocks(&page("docs/configuration.md"), "json").into_iter().next().expect("a configuration");

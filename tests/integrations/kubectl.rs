@@ -436,3 +436,77 @@ fn the_page_shows_these_files() {
         assert!(text.contains(SERVER) && text.contains(CA), "{file}");
     }
 }
+
+/// A home whose token was fetched a minute ago.
+fn home_with_older_token(issuer: &Issuer, api: &NodeServer) -> Home {
+    let home = home_with(V1, &api.url());
+    home.keycloak(issuer);
+    let a_minute_ago = Machine { behind: Duration::from_secs(60), ..Machine::of(&home) };
+    assert_eq!(a_minute_ago.call(&["token"]).status, 0);
+    home
+}
+
+/// client-go tells nobody that the API server refused a token; its coming back does.
+#[test]
+fn a_token_that_the_api_server_comes_to_refuse_is_replaced_by_itself() {
+    for kubectl in kubectls() {
+        let issuer = Issuer::start();
+        let Some(api) = NodeServer::api_server(issuer.url()) else { return };
+        let home = home_with_older_token(&issuer, &api);
+        // The place for marks is there from the first fetch of kubectl on, as it is on any machine that has been in use.
+        home.run_with(["kubectl"], |command| {
+            command.env("KUBERNETES_EXEC_INFO", EXEC_INFO).env("RUNAI_CREDENTIAL_CACHE_DIR", home.path().join("other"));
+        });
+        let before = issuer.token_requests();
+        three_commands_work(&home, &kubectl);
+        assert_eq!(issuer.token_requests(), before, "the cached token is used");
+        let hash = digest(&SHA256, home.run(["token"]).stdout.trim_end().as_bytes());
+        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        api.post("/_test/refuse", &json!({"mode": "tokens", "sha256": [hash]}));
+        // client-go passes the 401 on, though it has the new token by then …
+        run(&home, &kubectl, "get namespaces").code(1).stderr_has("Unauthorized");
+        // … so the next command works, without anybody doing anything.
+        three_commands_work(&home, &kubectl);
+        assert_eq!(issuer.token_requests(), before + 1, "{}", kubectl.display());
+    }
+}
+
+#[test]
+fn an_api_server_that_refuses_every_token_is_no_reason_to_fetch_one_for_each_command() {
+    for kubectl in kubectls() {
+        let issuer = Issuer::start();
+        let Some(api) = NodeServer::api_server(issuer.url()) else { return };
+        let home = home_with_older_token(&issuer, &api);
+        api.post("/_test/refuse", &json!({"mode": "all"}));
+        let before = issuer.token_requests();
+        for _ in 0..5 {
+            run(&home, &kubectl, "get namespaces").code(1);
+        }
+        let requests = issuer.token_requests() - before;
+        assert!(requests <= 1, "{}: {requests} requests", kubectl.display());
+    }
+}
+
+#[test]
+fn a_secret_that_was_wrong_works_as_soon_as_it_is_right() {
+    let issuer = Issuer::start();
+    let Some(api) = NodeServer::api_server(issuer.url()) else { return };
+    for kubectl in kubectls() {
+        let home = home_with(V1, &api.url());
+        home.keycloak(&issuer);
+        home.write("secret", "wrong", 0o600);
+        let before = issuer.token_requests();
+        // With nothing known of the server kubectl asks us several times.
+        let outcome = run(&home, &kubectl, "get namespaces");
+        outcome.code(1);
+        let ours: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("runai-credential: ")).collect();
+        assert!(ours.len() > 1 && ours.iter().all(|line| *line == ours[0]), "{}", outcome.stderr);
+        assert_eq!(issuer.token_requests(), before + 1);
+        home.write("secret", CLIENT_SECRET, 0o600);
+        run(&home, &kubectl, "get namespaces").code(0).silent();
+        assert_eq!(issuer.token_requests(), before + 2);
+    }
+}
+
+const EXEC_INFO: &str =
+    r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":false}}"#;

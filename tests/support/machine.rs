@@ -16,6 +16,8 @@ pub(crate) struct Machine {
     pub(crate) variables: BTreeMap<String, OsString>,
     /// How far both clocks are ahead.
     pub(crate) ahead: Duration,
+    /// How far both clocks are behind.
+    pub(crate) behind: Duration,
     /// How far somebody has set the wall clock ahead, beyond that, in milliseconds.
     pub(crate) wall_set_by: i64,
     pub(crate) boot_id: &'static str,
@@ -35,6 +37,7 @@ impl Machine {
         Machine {
             variables,
             ahead: Duration::ZERO,
+            behind: Duration::ZERO,
             wall_set_by: 0,
             boot_id: "one boot",
             host: "node-1",
@@ -60,7 +63,8 @@ impl Machine {
     /// Also what `-v` says.
     pub(crate) fn call_noting(&self, args: &[&str]) -> (Reply, String) {
         let notes = RefCell::new(String::new());
-        let ahead = i64::try_from(self.ahead.as_millis()).expect("a time");
+        let millis = |time: Duration| i64::try_from(time.as_millis()).expect("a time");
+        let ahead = millis(self.ahead) - millis(self.behind);
         let system = System {
             env: &|name| self.variables.get(name).cloned(),
             now: &|| {
