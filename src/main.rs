@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ extern "C" fn main(_count: i32, _arguments: *const *const u8) -> i32 {
     // never have one of these numbers.
     for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
         if !is_open(stream) {
-            let _ = File::options().read(true).write(true).open("/dev/null").map(IntoRawFd::into_raw_fd);
+            let _ = File::options().read(true).write(true).open("/dev/null").map(std::os::fd::IntoRawFd::into_raw_fd);
         }
     }
     i32::from(call())

@@ -153,7 +153,7 @@ fn a_link_is_followed_and_its_end_is_judged() {
     refused(&home.run(["token"]), &what, WRITE_ONE);
 
     symlink("runai.json", &end).expect("make a circle");
-    home.run(["token"]).code(3).stderr_has("Too many levels of symbolic links");
+    home.run(["token"]).code(3).stderr_has(LINK_LOOP);
 }
 
 #[test]

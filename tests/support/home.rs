@@ -21,6 +21,10 @@ use tempfile::TempDir;
 use super::issuer::wire::{lock, raise_file_limit, spawn};
 use super::issuer::{CLIENT_ID, CLIENT_SECRET, Issuer, REALM};
 
+/// What the C library calls a link that leads to itself.
+pub(crate) const LINK_LOOP: &str =
+    if cfg!(target_env = "musl") { "Symbolic link loop" } else { "Too many levels of symbolic links" };
+
 /// The name of the profile in [`Home::keycloak`]'s config.
 pub(crate) const PROFILE: &str = "prod";
 

@@ -19,7 +19,7 @@ pub(crate) mod network;
 pub(crate) mod pki;
 pub(crate) mod servers;
 
-pub(crate) use home::{Home, Outcome, PROFILE, Running, process_ends};
+pub(crate) use home::{Home, LINK_LOOP, Outcome, PROFILE, Running, process_ends};
 pub(crate) use issuer::{Answer, CLIENT_ASSERTION, CLIENT_ID, CLIENT_SECRET, Control, Issuer, Options, REALM, Request};
 pub(crate) use machine::Machine;
 pub(crate) use network::{BlackHole, Connect, Mute, Proxy, refused_url};
