@@ -440,6 +440,15 @@ mod tests {
         [header(json).as_bytes(), json].concat()
     }
 
+    const SEEDS: &[&str] = &[
+        r#"{"identity":{"source":"environment","roots":null,"endpoint":"https://a.example/t","api":"oauth2","client_id":"c",
+           "auth":"post","scope":null,"audience":null,"resource":"r"},"obtained":{"unix_ms":1795291200000,"boot_ms":5},
+           "boot_id":"b","access_token":{"token":"t","lifetime_ms":3600000},"id_token":null}"#,
+        r#"{"identity":{"source":"/c","roots":"ca_file=/x","endpoint":"e","api":"v1","client_id":"c","auth":"a","scope":"s",
+           "audience":"a","resource":null},"at":{"unix_ms":-9223372036854775808,"boot_ms":9223372036854775807},"boot_id":null,
+           "error":{"kind":"denied","what":"w","hint":"h"},"retry_after_ms":18446744073709551615,"secret":[1,2]}"#,
+    ];
+
     #[test]
     fn a_whole_record_is_read_and_a_torn_one_is_not() {
         let whole = record(br#"{"some":"json"}"#);
@@ -474,6 +483,22 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] = bytes[at].wrapping_add(by);
             prop_assert_ne!(before, fingerprint(&bytes));
+        }
+
+        /// A record whose header holds though its JSON is damaged: one that somebody forged, or an old program wrote.
+        #[test]
+        fn a_damaged_record_is_read_as_a_token_or_not_at_all(json in crate::mutation::mutated(SEEDS)) {
+            let bytes = record(&json);
+            let json = payload(&bytes).expect("the header holds");
+            if let Ok(record) = serde_json::from_slice::<Record<'_>>(json) {
+                let tokens = [record.access_token, record.id_token].into_iter().flatten();
+                tokens.for_each(|stored| drop(Token::new(&stored.token)));
+                let life = Life { lifetime: Duration::from_millis(u64::MAX), age: Duration::MAX };
+                prop_assert!(!life.usable());
+                let now = Moment { unix_ms: i64::MAX, boot_ms: i64::MIN };
+                let _ = (now.since(record.obtained, || true), record.obtained.since(now, || false));
+            }
+            let _ = serde_json::from_slice::<FailureRecord<'_>>(json);
         }
 
         #[test]

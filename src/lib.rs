@@ -23,6 +23,8 @@ mod config;
 pub mod error;
 mod files;
 mod issuer;
+#[cfg(test)]
+mod mutation;
 mod origin;
 mod profile;
 mod protocol;

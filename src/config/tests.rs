@@ -316,3 +316,26 @@ fn schema_and_parser_agree_on_the_outermost_keys() {
         }
     });
 }
+
+const SEEDS: &[&str] = &[
+    r#"{"default_profile":"p","profiles":{"p":{"url":"https://a.example:8443/base","realm":"r","client_id":"c","timeout":"10s",
+       "client_secret":{"command":["/bin/x","y"]},"hosts":["https://h.example","http://[::1]:5000"],"proxy":"http://u:p@p.example:1"}}}"#,
+    r#"{"$schema":"s","profiles":{"a":{"api":"oauth2","token_url":"https://t.example/x","client_id":"\u00e9","scope":"",
+       "client_assertion":{"file":"/f"},"clusters":["https://k.example:6443"]},"b":{"url":"https://b.example","client_id":"c",
+       "client_secret":{"env":"E"},"cache":"none","bearer":"id_token","username":"u","ca_file":"/c"}}}"#,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// Whatever the file holds, it is taken, or refused in one line that has a place in it.
+    #[test]
+    fn a_damaged_file_is_refused_in_words_and_with_its_place(bytes in crate::mutation::mutated(SEEDS)) {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Err(wrong) = Config::parse(&text) {
+            prop_assert!(wrong.line >= 1 && wrong.line <= text.lines().count().max(1) + 1 && wrong.column >= 1);
+            let error = wrong.in_file(Path::new("/c.json"));
+            prop_assert!(!error.what.chars().chain(error.hint.chars()).any(char::is_control));
+        }
+    }
+}

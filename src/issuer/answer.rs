@@ -374,7 +374,28 @@ mod tests {
         }
     }
 
+    const SEEDS: &[&str] = &[
+        r#"{"access_token":"eyJh.eyJpYXQiOjEsImV4cCI6OTl9.c2ln","expires_in":3600,"token_type":"bearer","id_token":"a.b.c"}"#,
+        r#"{"accessToken":"t","idToken":null,"expiresIn":"60","refreshToken":"r","scope":["a",{"b":1e400}]}"#,
+        r#"{"error":"invalid_client","error_description":"no\u001b[31m","error_uri":"https://a.example"}"#,
+        r#"{"code":401,"message":"Issuer is not familiar.","details":"x"}"#,
+    ];
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        /// Whatever the server says, there is a token that fits a header or an error in one line without the proof.
+        #[test]
+        fn a_damaged_answer_is_a_token_or_an_error_in_words(status in prop::sample::select(vec![200, 400, 401, 404, 500]), body in crate::mutation::mutated(SEEDS)) {
+            match read(&response(status, "application/json", &body)) {
+                Ok(grant) => prop_assert!(status == 200 && Token::new(grant.access.token.expose()).is_ok()),
+                Err(Failure { error, .. }) => {
+                    prop_assert!(!error.what.chars().chain(error.hint.chars()).any(char::is_control));
+                    prop_assert!(!error.what.contains("s3cret"));
+                }
+            }
+        }
+
         #[test]
         fn no_answer_panics_or_shows_control_characters(status in 100u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Err(failure) = read(&response(status, "application/json", &body)) {

@@ -212,10 +212,22 @@ mod tests {
         }
     }
 
+    const SEEDS: &[&str] = &[
+        r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":false}}"#,
+        r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io\/v1beta1","spec":{"cluster":{"server":
+           "https://k.example:6443","tls-server-name":"k","insecure-skip-tls-verify":false,"proxy-url":null,"config":{}}}}"#,
+    ];
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        /// Whatever the variable holds, there is an answer in one of the two versions, or an error in one line.
         #[test]
-        fn no_request_panics(info in ".{0,200}") {
-            let _ = Request::read(Some(&info));
+        fn a_damaged_request_is_answered_or_refused_in_words(info in crate::mutation::mutated(SEEDS)) {
+            match Request::read(Some(&String::from_utf8_lossy(&info))) {
+                Ok(request) => prop_assert!(VERSIONS.contains(&request.api_version)),
+                Err(error) => prop_assert!(!error.what.chars().chain(error.hint.chars()).any(char::is_control)),
+            }
         }
     }
 }
