@@ -59,15 +59,14 @@ pub fn find_profile(
         }
         Err(error) => return Err(if error.is_missing { half_set(error.error, system) } else { error.error }),
     };
-    let config = Config::parse(&text).map_err(|wrong| wrong.in_file(&place.path))?;
+    let config = Config::parse(&text, &place.path.to_string_lossy()).map_err(|wrong| wrong.in_file(&place.path))?;
     let found = match (named, asked) {
         (Some(name), _) => config.named(&name).map(Some),
         (None, Some(origin)) => config.serving(origin, from_env),
         (None, None) => config.default().map(Some),
     };
     let profile = found.map_err(|wrong| wrong.in_file(&place.path))?;
-    let source = place.path.to_string_lossy();
-    named_profile(profile.map(|profile| profile.described_in(&source)), asked)
+    named_profile(profile, asked)
 }
 
 /// There is no file; if there is part of a profile in the environment, that is what is missing.
@@ -362,7 +361,8 @@ fn is_profile_key(key: &str) -> bool {
 }
 
 impl Config {
-    fn parse(source: &str) -> Parsed<Config> {
+    /// Reads the text of the configuration file at `path`.
+    fn parse(source: &str, path: &str) -> Parsed<Config> {
         let text = Text(source);
         let root: &RawValue = serde_json::from_str(source).map_err(|error| text.malformed(&error))?;
         let mut config = Config { default_profile: None, profiles: Vec::new() };
@@ -379,7 +379,7 @@ impl Config {
                 "profiles" => {
                     has_profiles = true;
                     for profile in text.members(key, raw)? {
-                        config.profiles.push(profile_in(text, profile)?);
+                        config.profiles.push(profile_in(text, profile, path)?);
                     }
                 }
                 _ if is_profile_key(key) => {
@@ -511,7 +511,7 @@ impl<'a> Text<'a> {
 }
 
 /// Reads one profile and checks that its values fit together.
-fn profile_in<'a>(text: Text<'a>, profile: Member<'a>) -> Parsed<Profile> {
+fn profile_in<'a>(text: Text<'a>, profile: Member<'a>, path: &str) -> Parsed<Profile> {
     let Member { key: name, at, raw } = profile;
     if name.is_empty() || name.chars().any(char::is_control) {
         return Err(text.wrong(
@@ -551,7 +551,7 @@ fn profile_in<'a>(text: Text<'a>, profile: Member<'a>) -> Parsed<Profile> {
             }
         }
     }
-    draft.finish(&name).map_err(|fault| text.unfit(&name, raw, &fault))
+    draft.finish(&name, path).map_err(|fault| text.unfit(&name, raw, &fault))
 }
 
 /// Reads a `client_secret`.

@@ -27,6 +27,9 @@ fn rooms() -> BTreeMap<String, String> {
         for entry in std::fs::read_dir(dir).expect("a folder of sources").map(|entry| entry.expect("an entry").path()) {
             let stem = entry.file_stem().expect("a name").to_string_lossy().into_owned();
             let room = room.unwrap_or(&stem);
+            if stem == "tests" {
+                continue;
+            }
             if entry.is_dir() {
                 visit(&entry, Some(room), rooms);
             } else {

@@ -21,7 +21,9 @@ fn cases(text: &str) -> Vec<Value> {
 
 /// The message for a text: place, what is wrong, hint.
 fn fault(source: &str) -> Option<(String, String, String)> {
-    Config::parse(source).err().map(|wrong| (format!("{}:{}", wrong.line, wrong.column), wrong.what, wrong.hint))
+    Config::parse(source, "/c.json")
+        .err()
+        .map(|wrong| (format!("{}:{}", wrong.line, wrong.column), wrong.what, wrong.hint))
 }
 
 /// A machine with these variables and nothing else.
@@ -332,7 +334,7 @@ proptest! {
     #[test]
     fn a_damaged_file_is_refused_in_words_and_with_its_place(bytes in crate::mutation::mutated(SEEDS)) {
         let text = String::from_utf8_lossy(&bytes);
-        if let Err(wrong) = Config::parse(&text) {
+        if let Err(wrong) = Config::parse(&text, "/c.json") {
             prop_assert!(wrong.line >= 1 && wrong.line <= text.lines().count().max(1) + 1 && wrong.column >= 1);
             let error = wrong.in_file(Path::new("/c.json"));
             prop_assert!(!error.what.chars().chain(error.hint.chars()).any(char::is_control));

@@ -302,7 +302,7 @@ mod tests {
         draft.text("url", "https://a.example".into()).unwrap();
         draft.text("client_id", "ci".into()).unwrap();
         draft.secret(Source::Keyring).unwrap();
-        draft.finish("p").unwrap()
+        draft.finish("p", "/c.json").unwrap()
     }
 
     fn read(response: &Response) -> Result<Grant, Failure> {

@@ -90,7 +90,7 @@ mod tests {
         } else {
             draft.secret(Source::Keyring).unwrap();
         }
-        let profile = draft.finish("p").unwrap();
+        let profile = draft.finish("p", "/c.json").unwrap();
         let Request { url, content_type, authorization, body } =
             write(&profile, &Secret::new(proof.as_bytes(), 64).unwrap());
         format!("{url} {content_type} {} {body}", authorization.unwrap_or_default())

@@ -1,0 +1,82 @@
+//! The profile that the `RUNAI_*` variables describe.
+
+use std::borrow::Cow;
+
+use super::draft::{Draft, Fault, absolute};
+use super::{ENVIRONMENT, Profile};
+use crate::error::{Error, Result};
+use crate::secret::Source;
+use crate::system::System;
+
+/// Name of the profile that the `RUNAI_*` variables make.
+pub const ENV: &str = "env";
+
+/// The variables of the profile [`ENV`] and the keys that they stand for.
+const VARIABLES: [(&str, &str); 8] = [
+    ("RUNAI_URL", "url"),
+    ("RUNAI_BASE_URL", "url"),
+    ("RUNAI_REALM", "realm"),
+    ("RUNAI_CLIENT_ID", "client_id"),
+    ("RUNAI_API", "api"),
+    ("RUNAI_TOKEN_URL", "token_url"),
+    ("RUNAI_SCOPE", "scope"),
+    ("RUNAI_CA_FILE", "ca_file"),
+];
+
+/// The profile that the environment describes, if `RUNAI_CLIENT_ID` is set.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config), naming the variable.
+pub fn from_env(system: &System<'_>) -> Result<Option<Profile>> {
+    if system.var("RUNAI_CLIENT_ID").is_none() {
+        return Ok(None);
+    }
+    let mut draft = Draft::default();
+    let wrong = |name: &str, said: &str| {
+        let verb = if system.var(name).is_some() { "correct" } else { "set" };
+        Error::config(
+            format!("{name} {said}"),
+            format!("{verb} {name}, or unset RUNAI_CLIENT_ID to use the configuration file"),
+        )
+    };
+    // A value is shown, unless it may hold a password.
+    let refused = |name: &str, value: &str, fault: Fault| match value.contains('@') {
+        true => wrong(name, &fault.what),
+        false => wrong(name, &format!("({value:?}) {}", fault.what)),
+    };
+    for (name, key) in VARIABLES {
+        let is_second = name == "RUNAI_BASE_URL" && system.var("RUNAI_URL").is_some();
+        if let Some(value) = system.var(name).filter(|_| !is_second) {
+            draft.text(key, Cow::Owned(value.clone())).map_err(|fault| refused(name, &value, fault))?;
+        }
+    }
+    for host in system.var("RUNAI_HOSTS").unwrap_or_default().split(',').map(str::trim).filter(|host| !host.is_empty())
+    {
+        draft.host(host).map_err(|fault| refused("RUNAI_HOSTS", host, fault))?;
+    }
+    const FILE: &str = "RUNAI_CLIENT_SECRET_FILE";
+    let source = match (system.var("RUNAI_CLIENT_SECRET"), system.var(FILE)) {
+        (Some(_), _) => Source::Env("RUNAI_CLIENT_SECRET".to_owned()),
+        // Not shown: somebody may have set it to the secret itself.
+        (None, Some(file)) => Source::File(absolute("", &file).map_err(|fault| wrong(FILE, &fault.what))?),
+        (None, None) => {
+            return Err(Error::config(
+                "RUNAI_CLIENT_ID is set, but neither RUNAI_CLIENT_SECRET nor RUNAI_CLIENT_SECRET_FILE",
+                "set one of them, or unset RUNAI_CLIENT_ID to use the configuration file",
+            ));
+        }
+    };
+    let profile = draft
+        .secret(source)
+        .and_then(|()| draft.finish(ENV, ENVIRONMENT))
+        .map_err(|fault| wrong(variable(fault.key), &fault.what))?;
+    Ok(Some(profile))
+}
+
+/// The variable for a key, for messages.
+fn variable(key: &str) -> &str {
+    match key {
+        "client_secret" => "RUNAI_CLIENT_SECRET",
+        _ => VARIABLES.iter().find(|(_, known)| *known == key).map_or(key, |(name, _)| name),
+    }
+}
