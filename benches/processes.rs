@@ -84,8 +84,11 @@ fn in_turns(rounds: usize, processes: &[Process]) {
     for process in processes {
         process.run();
     }
-    for _ in 0..rounds {
-        for (at, process) in processes.iter().enumerate() {
+    for round in 0..rounds {
+        // Each turn begins with another one: whoever comes first pays for what the machine did in between.
+        for turn in 0..processes.len() {
+            let at = (round + turn) % processes.len();
+            let process = &processes[at];
             let (before, started) = (cpu(), Instant::now());
             process.run();
             walls[at].push(started.elapsed().as_secs_f64() * 1e3);
@@ -113,8 +116,13 @@ const EXEC_INFO: &str =
     r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":false}}"#;
 
 fn ours(home: &'static Home, args: &'static [&'static str]) -> impl Fn() -> Command {
+    // A run-time folder is in memory wherever there is one (`/run/user/UID`).
+    let memory = tempfile::tempdir_in("/dev/shm").ok();
+    let run = memory.as_ref().map_or(home.run_dir(), |folder| folder.path().to_owned());
     move || {
+        let _kept = &memory;
         let mut command = home.command(args);
+        command.env("XDG_RUNTIME_DIR", &run);
         if args.contains(&"kubectl") {
             command.env("KUBERNETES_EXEC_INFO", EXEC_INFO);
         }
@@ -257,6 +265,16 @@ fn hit() {
             command
         }));
     }
+    if let Some(gke) = client("gke-gcloud-auth-plugin") {
+        home.write(".kube/config", GKE_KUBECONFIG, 0o600);
+        home.write(".kube/gke_gcloud_auth_plugin_cache", GKE_CACHE, 0o600);
+        processes.push(Process::new("`gke-gcloud-auth-plugin`, cached (Go)", move || {
+            let mut command = Command::new(&gke);
+            command.env_clear().env("HOME", home.path()).env("HTTPS_PROXY", "http://127.0.0.1:1");
+            command.env("KUBERNETES_EXEC_INFO", EXEC_INFO.replace("io/v1", "io/v1beta1"));
+            command
+        }));
+    }
     let script = home.write("cached.sh", CACHED_SCRIPT, 0o700);
     let in_an_hour =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs() + 3600;
@@ -279,6 +297,13 @@ else
   exit 1
 fi
 "#;
+
+/// The cache of gke-gcloud-auth-plugin is for the current context of the kubeconfig.
+const GKE_KUBECONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+"clusters": [{"name": "c", "cluster": {"server": "https://localhost:1"}}], "users": [{"name": "u", "user": {}}]}"#;
+const GKE_CACHE: &str =
+    r#"{"current_context": "c", "access_token": "t0ken", "token_expiry": "2049-01-01T00:00:00Z", "extra_args": ""}"#;
 
 const ECR_KEY: &str = "AKIDEXAMPLE";
 
