@@ -49,18 +49,21 @@ impl Process {
         Process { name, command: Box::new(command), input }
     }
 
-    /// Runs it once to its end, which must be a success.
-    fn run(&self) {
+    /// Runs it once to its end, which must be a success, and returns what that took on the wall and of the processors.
+    fn run(&self) -> (Duration, Duration) {
         let mut command = (self.command)();
         command.stdout(Stdio::null()).stderr(Stdio::inherit());
         command.stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        let (before, started) = (cpu(), Instant::now());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.name));
         if let Some(mut stdin) = child.stdin.take() {
             // Somebody who does not read is no error.
             let _ = stdin.write_all(self.input.as_bytes());
         }
         let status = child.wait().expect("a child");
+        let took = (started.elapsed(), cpu() - before);
         assert!(status.success(), "{}: {status}", self.name);
+        took
     }
 }
 
@@ -88,19 +91,27 @@ fn in_turns(rounds: usize, processes: &[Process]) {
         // Each turn begins with another one: whoever comes first pays for what the machine did in between.
         for turn in 0..processes.len() {
             let at = (round + turn) % processes.len();
-            let process = &processes[at];
-            let (before, started) = (cpu(), Instant::now());
-            process.run();
-            walls[at].push(started.elapsed().as_secs_f64() * 1e3);
-            cpus[at].push((cpu() - before).as_secs_f64() * 1e3);
+            let (wall, cpu) = processes[at].run();
+            walls[at].push(wall.as_secs_f64() * 1e3);
+            cpus[at].push(cpu.as_secs_f64() * 1e3);
         }
     }
-    let ratio =
-        |of: &[Vec<f64>], at: usize| median(of[at].iter().zip(&of[0]).map(|(own, first)| own / first).collect());
+    let ratio = |of: &[Vec<f64>], at: usize, to: usize| {
+        median(of[at].iter().zip(&of[to]).map(|(own, other)| own / other).collect())
+    };
     println!("| process ({rounds} turns) | wall ms | × first | CPU ms | × first |\n|---|---|---|---|---|");
     for (at, process) in processes.iter().enumerate() {
         let (wall, cpu) = (median(walls[at].clone()), median(cpus[at].clone()));
-        println!("| {} | {wall:.2} | {:.2} | {cpu:.2} | {:.2} |", process.name, ratio(&walls, at), ratio(&cpus, at));
+        let (wall_ratio, cpu_ratio) = (ratio(&walls, at, 0), ratio(&cpus, at, 0));
+        println!("| {} | {wall:.2} | {wall_ratio:.2} | {cpu:.2} | {cpu_ratio:.2} |", process.name);
+    }
+    println!();
+    let is_ours = |at: &usize| processes[*at].name.starts_with("**ours");
+    for at in (0..processes.len()).filter(is_ours) {
+        for to in (0..processes.len()).filter(|to| !is_ours(to)) {
+            let (wall, cpu) = (ratio(&walls, at, to), ratio(&cpus, at, to));
+            println!("- {}: {wall:.2} of the time of {}, {cpu:.2} of its CPU", processes[at].name, processes[to].name);
+        }
     }
 }
 
@@ -234,23 +245,34 @@ fn check() {
 fn hit() {
     let (c, rust) = empty_programs();
     let (home, _) = warm_home();
-    let run = |path: PathBuf| move || Command::new(&path);
+    let run = |path: PathBuf| {
+        move || {
+            let mut command = Command::new(&path);
+            command.env_clear();
+            command
+        }
+    };
     let mut processes =
         vec![Process::new("empty C, static", run(c)), Process::new("empty Rust, linked as ours", run(rust))];
     let store = home.write("git-credentials", "https://oauth2:secret@gitlab.acme.example\n", 0o600);
+    let exec_path = Command::new("git").arg("--exec-path").output().expect("git");
+    let git = Path::new(String::from_utf8_lossy(&exec_path.stdout).trim()).join("git-credential-store");
     processes.push(Process::fed(
         "`git credential-store get`",
         "protocol=https\nhost=gitlab.acme.example\n",
         move || {
-            let exec_path = Command::new("git").arg("--exec-path").output().expect("git");
-            let exec_path = String::from_utf8_lossy(&exec_path.stdout).trim().to_owned();
-            let mut command = Command::new(Path::new(&exec_path).join("git-credential-store"));
+            let mut command = Command::new(&git);
+            command.env_clear().env("HOME", home.path());
             command.arg("--file").arg(&store).arg("get");
             command
         },
     ));
     processes.push(Process::new("**ours, `kubectl`**", ours(home, &["kubectl"])));
     processes.push(Process::new("**ours, `token`**", ours(home, &["token"])));
+    let peers = ["docker-credential-ecr-login", "gke-gcloud-auth-plugin"];
+    for missing in peers.into_iter().filter(|name| client(name).is_none()) {
+        println!("({missing} is not on this machine)\n");
+    }
     if let Some(ecr) = client("docker-credential-ecr-login") {
         ecr_cache(home);
         let registry = "123456789012.dkr.ecr.us-east-1.amazonaws.com\n";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cache::lock::Waited;
 use crate::cache::{Entry, Failure, fingerprint};
 use crate::caller::Caller;
-use crate::error::{Error, Kind, Refused, Result};
+use crate::error::{Error, FailedRequest, Kind, Result};
 use crate::secret::Secret;
 use crate::system::{Deadline, Moment, System};
 use crate::token::{Bearer, Grant, Held, Life, Token};
@@ -42,7 +42,7 @@ pub struct Fetch<'a> {
     /// Where the client's proof comes from. Asked once, and once more if the server denies the client.
     pub secret: &'a mut dyn FnMut(Deadline) -> Result<Secret>,
     /// Sends the request, retries included.
-    pub request: &'a mut dyn FnMut(&Secret, Deadline) -> Result<Grant, Refused>,
+    pub request: &'a mut dyn FnMut(&Secret, Deadline) -> Result<Grant, FailedRequest>,
 }
 
 /// How long one process may try to refresh while the others go on with the token that is still good.
@@ -50,6 +50,15 @@ const REFRESH_BUDGET: Duration = Duration::from_secs(2);
 
 /// How long nobody tries again after a refresh that failed or a client that was denied.
 const PAUSE: Duration = Duration::from_secs(30);
+
+/// How much time a fetch has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Span {
+    /// The whole: without a token there is no answer.
+    Whole,
+    /// The little that somebody with a good token may spend on a better one.
+    Refresh,
+}
 
 /// Obtains tokens of one identity.
 pub struct Broker<'a> {
@@ -69,13 +78,12 @@ impl Broker<'_> {
     pub fn obtain(&self, want: &Want, fetch: &mut Fetch<'_>) -> Result<Held> {
         let asked = (self.system.now)();
         let cached = self.entry.read(want.bearer, self.system);
-        let caller = self.caller(want, false);
+        let caller = self.caller(want);
         let wanted = want.settled(cached.as_ref());
         let good = cached.filter(|held| wanted.accepts(held));
-        let refused = good.as_ref().zip(caller.as_ref()).is_some_and(|(held, caller)| caller.was_refused(held));
-        let fetched = good.is_none();
+        let rejected = good.as_ref().zip(caller.as_ref()).is_some_and(|(held, caller)| caller.was_rejected(held));
         let held = match good {
-            Some(held) if refused => self.replace_refused(held, asked, wanted, fetch),
+            Some(held) if rejected => self.replace_rejected(held, asked, wanted, fetch),
             Some(held) if self.is_due(&held, &wanted) => self.refresh(held, &wanted, fetch),
             Some(held) => {
                 self.system.note(|| "cache: hit".to_owned());
@@ -83,17 +91,17 @@ impl Broker<'_> {
             }
             None => wanted.check(self.replace(asked, &wanted, fetch)?)?,
         };
-        // A fetch may have made the place for marks.
-        if let Some(caller) = if fetched { self.caller(want, true) } else { caller } {
-            caller.mark(&held, refused);
+        // A fetch has made the place for marks, if there was none before.
+        if let Some(caller) = caller.or_else(|| self.caller(want)) {
+            caller.mark(&held, rejected);
         }
         Ok(held)
     }
 
     /// The caller, if a return of it would mean something.
-    fn caller(&self, want: &Want, make: bool) -> Option<Caller> {
+    fn caller(&self, want: &Want) -> Option<Caller> {
         let watched = want.watched && self.entry.is_kept();
-        watched.then(|| Caller::recognise(self.entry.name(), make, self.system)).flatten()
+        watched.then(|| Caller::recognise(self.entry.name(), self.system)).flatten()
     }
 
     /// Whether another token would be better, though this one may be the answer.
@@ -103,23 +111,35 @@ impl Broker<'_> {
         held.life.is_some_and(|life| (life.refresh_due(0) && life.refresh_due(jitter())) || !life.covers(want.rather))
     }
 
-    /// The caller was told of this token and is back too early: somebody refused it. Another one is fetched; if that
-    /// cannot be, this one is still the best there is.
-    fn replace_refused(&self, held: Held, asked: Moment, want: Settled, fetch: &mut Fetch<'_>) -> Held {
+    /// The caller was told of this token and is back too early: its server rejected it, or it likes its tokens young, as the
+    /// Python client does. Another one is fetched, within the limits of a refresh; if that cannot be, this one is still the
+    /// best there is.
+    fn replace_rejected(&self, held: Held, asked: Moment, want: Settled, fetch: &mut Fetch<'_>) -> Held {
         self.system
-            .note(|| "cache: the caller is back before the expiry it was told, so its token was refused".to_owned());
+            .note(|| "cache: the caller is back before the expiry it was told, so its token was rejected".to_owned());
+        if self.is_paused() {
+            return held;
+        }
         let want = Settled { not: Some(held.token.clone()), ..want };
-        self.replace(asked, &want, fetch).unwrap_or_else(|error| {
+        self.in_turn(asked, &want, Span::Refresh, fetch).unwrap_or_else(|error| {
             self.system.note(|| format!("refetch: {}; the cached token stays for now", error.what));
             held
         })
     }
 
+    /// Whether a refresh failed a moment ago, so that nobody tries another one yet.
+    fn is_paused(&self) -> bool {
+        let paused = self.entry.failure(self.system).is_some_and(|failure| failure.is_recent());
+        if paused {
+            self.system.note(|| "refresh: a moment ago it failed, so the cached token stays for now".to_owned());
+        }
+        paused
+    }
+
     /// The token is good but getting old: one process fetches the next one, briefly, and the others do not notice.
     fn refresh(&self, held: Held, want: &Settled, fetch: &mut Fetch<'_>) -> Held {
-        let paused = || self.entry.failure(self.system).is_some_and(|failure| failure.is_recent());
-        if paused() {
-            self.system.note(|| "refresh: a moment ago it failed, so the cached token stays for now".to_owned());
+        let deadline = self.deadline(Span::Refresh);
+        if self.is_paused() {
             return held;
         }
         let lock = self.entry.lock("first", self.system);
@@ -134,10 +154,10 @@ impl Broker<'_> {
         {
             return newer;
         }
-        if paused() {
+        if self.is_paused() {
             return held;
         }
-        match self.fetch(want, Deadline::after(REFRESH_BUDGET.min(self.timeout)), fetch) {
+        match self.fetch(want, deadline, Span::Refresh, fetch) {
             Ok(newer) => newer,
             Err(error) => {
                 self.system.note(|| format!("refresh: {}; the cached token stays for now", error.what));
@@ -148,26 +168,27 @@ impl Broker<'_> {
 
     /// There is no token that will do: one process fetches it, the others wait and share its token or its failure.
     fn replace(&self, asked: Moment, want: &Settled, fetch: &mut Fetch<'_>) -> Result<Held> {
-        let answer = self.in_turn(asked, want, fetch).or_else(|error| {
+        let answer = self.in_turn(asked, want, Span::Whole, fetch).or_else(|error| {
             // Somebody else may have had more luck meanwhile.
             self.entry.read(want.bearer, self.system).filter(|held| want.accepts(held)).ok_or(error)
         });
-        if answer.is_err() && want.is_rejected {
-            // Compare and forget: there is no other token, but nobody is handed this one again.
+        if want.is_rejected {
+            // Compare and forget: where no other token could be had, or kept, nobody is handed this one again.
             self.entry.forget(want.bearer, want.not.as_ref(), self.system);
         }
         answer
     }
 
     /// Fetches when it is our turn, if that is still needed then.
-    fn in_turn(&self, asked: Moment, want: &Settled, fetch: &mut Fetch<'_>) -> Result<Held> {
-        let deadline = Deadline::after(self.timeout);
+    fn in_turn(&self, asked: Moment, want: &Settled, span: Span, fetch: &mut Fetch<'_>) -> Result<Held> {
+        let deadline = self.deadline(span);
         if !self.entry.is_kept() {
-            return self.fetch(want, deadline, fetch);
+            return self.fetch(want, deadline, span, fetch);
         }
+        let all = deadline.left();
         // Whoever holds the first lock for half of our time is slow or stuck. The second one keeps all those who lose
         // patience with it from going at once; the last eighth is for going without any.
-        for (turn, kept_back) in [("first", self.timeout / 2), ("second", self.timeout / 8)] {
+        for (turn, kept_back) in [("first", all / 2), ("second", all / 8)] {
             let lock = self.entry.lock(turn, self.system);
             let patience = deadline.at_most(deadline.left().saturating_sub(kept_back));
             match lock.wait(patience, || self.news(asked, want)) {
@@ -181,10 +202,11 @@ impl Broker<'_> {
                         // A fetch has ended since we asked. What it brought is the best there is, even if it is not
                         // good enough; if it brought nothing to share, those behind us would queue for nothing.
                         drop(guard);
-                        let best = self.entry.read(want.bearer, self.system).filter(|held| want.could_take(held));
-                        return best.map_or_else(|| self.fetch(want, deadline, fetch), Ok);
+                        let best = self.entry.read(want.bearer, self.system);
+                        let best = best.filter(|held| held.life.is_some_and(Life::usable));
+                        return best.map_or_else(|| self.fetch(want, deadline, span, fetch), Ok);
                     }
-                    let answer = self.fetch(want, deadline, fetch);
+                    let answer = self.fetch(want, deadline, span, fetch);
                     guard.mark_use((self.system.now)());
                     return answer;
                 }
@@ -193,7 +215,14 @@ impl Broker<'_> {
                 }
             }
         }
-        self.fetch(want, deadline, fetch)
+        self.fetch(want, deadline, span, fetch)
+    }
+
+    fn deadline(&self, span: Span) -> Deadline {
+        Deadline::after(match span {
+            Span::Whole => self.timeout,
+            Span::Refresh => self.timeout.min(REFRESH_BUDGET),
+        })
     }
 
     /// What others have found out since `asked`: a token that will do, or a failure that would be ours as well.
@@ -206,8 +235,9 @@ impl Broker<'_> {
         let failure = self.entry.failure(self.system)?;
         // Failures of a secret source are not shared, since another process may have another environment; refusals
         // are shared with those who come with the same secret, which has yet to be read.
-        let shared =
-            failure.error.kind == Kind::Unreachable && (failure.age <= waited || failure.age < failure.retry_after);
+        // Who had only the short time of a refresh says nothing about what the whole time would have brought.
+        let is_news = failure.age <= waited && !failure.was_brief;
+        let shared = failure.error.kind == Kind::Unreachable && (is_news || failure.age < failure.retry_after);
         shared.then(|| {
             self.system.note(|| {
                 let rest = failure.retry_after.saturating_sub(failure.age).as_secs();
@@ -220,13 +250,19 @@ impl Broker<'_> {
     }
 
     /// Reads the secret, asks the server, keeps what comes of it.
-    fn fetch(&self, want: &Settled, deadline: Deadline, fetch: &mut Fetch<'_>) -> Result<Held> {
-        let mut secret = (fetch.secret)(deadline).inspect_err(|error| self.fail(error, None, Duration::ZERO))?;
+    fn fetch(&self, want: &Settled, deadline: Deadline, span: Span, fetch: &mut Fetch<'_>) -> Result<Held> {
+        let mut secret = (fetch.secret)(deadline).inspect_err(|error| {
+            // It pauses refreshes, but does not make anybody forget that the server refused a secret.
+            let refusal = self.entry.failure(self.system).filter(|failure| failure.error.kind == Kind::Denied);
+            if !refusal.is_some_and(|failure| failure.is_recent()) {
+                self.entry.fail(error, None, span == Span::Refresh, Duration::ZERO, self.system);
+            }
+        })?;
         if let Some(refusal) = self.remembered_refusal(&secret) {
             return Err(refusal);
         }
         let mut answer = (fetch.request)(&secret, deadline);
-        if matches!(&answer, Err(refused) if refused.error.kind == Kind::Denied)
+        if matches!(&answer, Err(failed) if failed.error.kind == Kind::Denied)
             && let Ok(again) = (fetch.secret)(deadline)
             && again != secret
         {
@@ -235,16 +271,20 @@ impl Broker<'_> {
             secret = again;
             answer = (fetch.request)(&secret, deadline);
         }
-        let grant = answer.map_err(|refused| {
-            self.fail(&refused.error, Some(&secret), refused.retry_after);
-            refused.error
+        let grant = answer.map_err(|failed| {
+            let FailedRequest { error, retry_after } = failed;
+            self.entry.fail(&error, Some(&secret), span == Span::Refresh, retry_after, self.system);
+            error
         })?;
         self.entry.store(&grant, self.system);
         self.entry.sweep(self.system);
         if grant.access.lifetime.is_none() {
             self.system.note(|| "token: nobody says how long it lives, so it is used once and not kept".to_owned());
         }
-        want.pick(&grant, (self.system.now)()).inspect_err(|error| self.fail(error, None, Duration::ZERO))
+        if self.entry.is_kept() {
+            Caller::prepare(self.system);
+        }
+        want.pick(&grant, (self.system.now)())
     }
 
     /// The refusal that this very secret met within the last half minute. A client that retries five times in a row,
@@ -256,10 +296,6 @@ impl Broker<'_> {
             self.system.note(|| "refusal: remembered, the server was not asked".to_owned());
             failure.error
         })
-    }
-
-    fn fail(&self, error: &Error, secret: Option<&Secret>, retry_after: Duration) {
-        self.entry.fail(error, secret, retry_after, self.system);
     }
 }
 

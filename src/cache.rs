@@ -92,6 +92,8 @@ struct FailureRecord<'a> {
     #[serde(borrow)]
     boot_id: Option<Cow<'a, str>>,
     error: Error,
+    /// Whether whoever met it had only the short time of a refresh.
+    was_brief: bool,
     /// Until when the server asked to be left alone (Retry-After), counted from `at`.
     retry_after_ms: u64,
     /// Binds the refusal of a secret to that secret: a salt and [`tag`] of the secret under it.
@@ -105,6 +107,8 @@ pub struct Failure {
     pub error: Error,
     /// How long ago.
     pub age: Duration,
+    /// Whether whoever met it had only the short time of a refresh.
+    pub was_brief: bool,
     /// How long after it the server asked not to be called again.
     pub retry_after: Duration,
     secret: Option<(u64, u32)>,
@@ -195,7 +199,8 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Removes the record if it holds this token; one that was stored since stays. The caller has the lock.
+    /// Removes the record if it holds this token; one that was stored since stays, but for the moment
+    /// between look and removal, which costs a request.
     pub fn forget(&self, bearer: Bearer, token: Option<&Token>, system: &System<'_>) {
         let cached = self.read(bearer, system);
         if let (Some(cached), Some(path)) = (cached, self.path("json"))
@@ -217,16 +222,27 @@ impl<'a> Entry<'a> {
         Some(Failure {
             error: record.error,
             age,
+            was_brief: record.was_brief,
             retry_after: Duration::from_millis(record.retry_after_ms),
             secret: record.secret,
         })
     }
 
     /// Lets the other processes know that fetching failed, with which secret, and how long the server wants peace.
-    pub fn fail(&self, error: &Error, secret: Option<&Secret>, retry_after: Duration, system: &System<'_>) {
+    pub fn fail(
+        &self,
+        error: &Error,
+        secret: Option<&Secret>,
+        was_brief: bool,
+        retry_after: Duration,
+        system: &System<'_>,
+    ) {
         let at = (system.now)();
         let salted = secret.map(|secret| {
-            let salt = fingerprint(format!("{at:?} {}", std::process::id()).as_bytes());
+            let mut salt = [0; 8];
+            // Without good randomness a salt is still a salt.
+            let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut salt);
+            let salt = u64::from_ne_bytes(salt);
             (salt, tag(salt, secret))
         });
         let record = FailureRecord {
@@ -234,6 +250,7 @@ impl<'a> Entry<'a> {
             at,
             boot_id: (system.boot_id)().map(Cow::Owned),
             error: error.clone(),
+            was_brief,
             retry_after_ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
             secret: salted,
         };
@@ -244,7 +261,7 @@ impl<'a> Entry<'a> {
     /// not share a cache have nothing to wait for.
     ///
     /// There are 4096 names, so that the files, which are never removed, do not pile up; two identities of one name wait
-    /// for each other without need, and that is all.
+    /// for each other, or do not wait for their own, without need.
     pub fn lock(&self, turn: &str, system: &System<'_>) -> lock::Lock {
         let dir = self.dir.as_deref().unwrap_or(Path::new(""));
         let name = fingerprint(format!("{} {turn} {}", self.name, dir.display()).as_bytes()) % 4096;
@@ -270,8 +287,8 @@ impl<'a> Entry<'a> {
         let (Some(dir), Ok(json)) = (&self.dir, serde_json::to_vec(record)) else { return };
         let name = format!("{}.{extension}", self.name);
         let bytes = [header(&json).as_bytes(), &json].concat();
-        let useless_at = (system.now)().unix_seconds_after(use_for);
-        match replace(dir, &name, &bytes, useless_at) {
+        let now = (system.now)();
+        match replace(dir, &name, &bytes, now.unix_seconds_after(use_for), now) {
             Ok(()) => system.note(|| format!("cache: wrote {}", dir.join(&name).display())),
             Err(error) => system.note(|| format!("cache: {} cannot be written: {error}", dir.join(&name).display())),
         }
@@ -319,11 +336,12 @@ fn read_private(path: &Path) -> Option<Vec<u8>> {
 /// is private; one that is not is left as it is, because somebody may have a reason for it.
 ///
 /// The time of the file is set to `useless_at`, in seconds since 1970, so that the sweep need not open it.
-fn replace(dir: &Path, name: &str, bytes: &[u8], useless_at: i64) -> std::io::Result<()> {
+fn replace(dir: &Path, name: &str, bytes: &[u8], useless_at: i64, now: Moment) -> std::io::Result<()> {
     files::survive_size_limit();
     let dir = private_dir(dir)?;
     // The name is not a secret: O_EXCL takes care of whoever guesses it. The sweep knows it by its end.
-    let temporary = format!("{name}.{}.new", std::process::id());
+    // The time tells processes apart that have one number in different containers.
+    let temporary = format!("{name}.{}-{:x}.new", std::process::id(), now.boot_ms);
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(&dir, &temporary, flags, Mode::RUSR | Mode::WUSR);
     let file = open().or_else(|error| match error {
@@ -362,15 +380,15 @@ const SWEPT: &str = "swept";
 
 /// Removes the files of identities that nobody has used since their token ended, at most once a day.
 fn sweep(dir: &Path, now: Moment) -> std::io::Result<usize> {
-    let now = UNIX_EPOCH + Duration::from_millis(now.unix_ms.max(0).unsigned_abs());
+    let time_now = UNIX_EPOCH + Duration::from_millis(now.unix_ms.max(0).unsigned_abs());
     let older = |meta: &std::fs::Metadata, than: Duration| {
-        meta.modified().is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age > than))
+        meta.modified().is_ok_and(|time| time_now.duration_since(time).is_ok_and(|age| age > than))
     };
     let mark = dir.join(SWEPT);
     if mark.symlink_metadata().is_ok_and(|meta| !older(&meta, SWEEP_EVERY)) {
         return Ok(0);
     }
-    replace(dir, SWEPT, b"", now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64)?;
+    replace(dir, SWEPT, b"", now.unix_seconds_after(Duration::ZERO), now)?;
     let mut removed = 0;
     for entry in std::fs::read_dir(dir)?.flatten() {
         let name = entry.file_name();
@@ -446,7 +464,7 @@ mod tests {
            "boot_id":"b","access_token":{"token":"t","lifetime_ms":3600000},"id_token":null}"#,
         r#"{"identity":{"source":"/c","roots":"ca_file=/x","endpoint":"e","api":"v1","client_id":"c","auth":"a","scope":"s",
            "audience":"a","resource":null},"at":{"unix_ms":-9223372036854775808,"boot_ms":9223372036854775807},"boot_id":null,
-           "error":{"kind":"denied","what":"w","hint":"h"},"retry_after_ms":18446744073709551615,"secret":[1,2]}"#,
+           "error":{"kind":"denied","what":"w","hint":"h"},"was_brief":true,"retry_after_ms":18446744073709551615,"secret":[1,2]}"#,
     ];
 
     #[test]

@@ -3,7 +3,7 @@
 //! A Kubernetes client whose token the API server refuses runs the plugin again, in exactly the same way, and tells it
 //! nothing (client-go, `exec.go`; aws-iam-authenticator issue 133). But a client also keeps a token in memory until the
 //! expiry that it was told. So when the same process — the same parent, with the same start time — asks again before
-//! that, its token was refused. To know that, each answer leaves a mark.
+//! that, its token was rejected. To know that, each answer leaves a mark.
 //!
 //! Marks stand in one file of fixed size in the place of locks, a slot of 32 bytes each, found by hash. They are written
 //! without a lock: whatever is lost or torn costs the notice of one refusal. A hit makes neither the file nor its folder.
@@ -21,10 +21,10 @@ use crate::system::System;
 use crate::token::{Held, Token};
 
 /// How often one caller may have its token replaced. A server that refuses every token is not helped by more of them, and
-/// clients that throw tokens away early look the same as refused ones.
+/// clients that throw tokens away early look the same as rejected ones.
 const ONCE_IN: Duration = Duration::from_secs(300);
 
-/// A token younger than this was not refused for its age: the client got it from us and asks again for another reason.
+/// A token younger than this was not rejected for its age: the client got it from us and asks again for another reason.
 const TOO_YOUNG: Duration = Duration::from_secs(10);
 
 const SLOT: usize = 32;
@@ -53,18 +53,43 @@ struct Mark {
 
 impl Caller {
     /// Recognises the process that called us for the identity called `name`; `None` where there is no place for marks, or
-    /// no way to tell processes apart. The place is made only if `make`, which a hit does not ask for.
-    pub fn recognise(name: &str, make: bool, system: &System<'_>) -> Option<Caller> {
+    /// no way to tell processes apart.
+    pub fn recognise(name: &str, system: &System<'_>) -> Option<Caller> {
         let parent = (system.parent)()?;
-        let marks = marks(make, system)?;
+        // Where there is a place without marks, the ones of a later place are not those of its callers.
+        let place = lock::places(system).into_iter().map(|place| place.join(NAME));
+        let marks = place.map(|path| (open(&path), path)).find_map(|(marks, path)| match marks {
+            Some(marks) => Some(Some(marks)),
+            None => path.parent().is_some_and(Path::is_dir).then_some(None),
+        })??;
         let key = fingerprint(format!("{parent} {name}").as_bytes());
         let mut slot = [0; SLOT];
         marks.read_exact_at(&mut slot, offset(key)).ok()?;
         Some(Caller { marks, key, last: Mark::read(&slot, key) })
     }
 
-    /// Whether this caller comes back with a token that must have been refused, and may have another one.
-    pub fn was_refused(&self, held: &Held) -> bool {
+    /// Makes the file of marks where locks live, if there is none. Part of a fetch, whoever asked for it: the next caller
+    /// may be one that comes back.
+    pub fn prepare(system: &System<'_>) {
+        let make = |place: &Path| {
+            let dir = lock::open_place(place)?;
+            if open(&place.join(NAME)).is_some() {
+                return Ok(());
+            }
+            files::survive_size_limit();
+            let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            File::from(rustix::fs::openat(&dir, NAME, flags, Mode::RUSR | Mode::WUSR)?).set_len(SLOTS * SLOT as u64)
+        };
+        for place in lock::places(system) {
+            match make(&place) {
+                Ok(()) => return,
+                Err(error) => system.note(|| format!("marks: not in {}: {error}", place.display())),
+            }
+        }
+    }
+
+    /// Whether this caller comes back with a token that must have been rejected, and may have another one.
+    pub fn was_rejected(&self, held: &Held) -> bool {
         let Some(last) = self.last else { return false };
         let since = held.now.boot_ms.saturating_sub(last.replaced);
         let may = last.replaced == 0 || since < 0 || since >= ONCE_IN.as_millis() as i64;
@@ -72,7 +97,7 @@ impl Caller {
         may && old_enough && last.token == print(&held.token) && last.told > held.now.unix_ms / 1000
     }
 
-    /// Remembers what the caller is told; `replaced` if it is because its token was refused.
+    /// Remembers what the caller is told; `replaced` if it is because its token was rejected.
     pub fn mark(&self, held: &Held, replaced: bool) {
         let Some(told) = held.told_expiry() else { return };
         let replaced = match self.last {
@@ -97,18 +122,6 @@ fn offset(key: u64) -> u64 {
     key % SLOTS * SLOT as u64
 }
 
-/// The file of marks in the place where locks live: the first one that there is, or that can be made if it may be.
-fn marks(make: bool, system: &System<'_>) -> Option<File> {
-    for place in lock::places(system) {
-        let found = open(&place.join(NAME)).or_else(|| make.then(|| create(&place, system)).flatten());
-        // Where there is a place without marks, the ones of a later place are not those of its callers.
-        if found.is_some() || place.is_dir() {
-            return found;
-        }
-    }
-    None
-}
-
 /// Opens an existing file of marks: regular, ours, without other names, of the one size.
 fn open(path: &Path) -> Option<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -120,23 +133,6 @@ fn open(path: &Path) -> Option<File> {
         && meta.nlink() == 1
         && meta.len() == SLOTS * SLOT as u64;
     ours.then_some(file)
-}
-
-/// Makes the file of marks in a place of locks.
-fn create(place: &Path, system: &System<'_>) -> Option<File> {
-    let make = || {
-        files::survive_size_limit();
-        let dir = lock::open_place(place)?;
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        File::from(rustix::fs::openat(&dir, NAME, flags, Mode::RUSR | Mode::WUSR)?).set_len(SLOTS * SLOT as u64)
-    };
-    match make() {
-        Ok(()) => open(&place.join(NAME)),
-        Err(error) => {
-            system.note(|| format!("marks: not in {}: {error}", place.display()));
-            None
-        }
-    }
 }
 
 impl Mark {
@@ -182,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_too_early_was_refused() {
+    fn who_comes_back_too_early_was_rejected() {
         let first = held(60, "t");
         let now = held(90, "t");
         let minutes_ago = |minutes: i64| now.now.boot_ms - minutes * 60_000;
@@ -196,7 +192,7 @@ mod tests {
             ("a token just fetched", told(&held(0, "t"), 0), &held(5, "t"), false),
             ("after the expiry that it was told", told(&first, 0), &held(3595, "t"), false),
         ] {
-            assert_eq!(caller(last).was_refused(held), wanted, "{name}");
+            assert_eq!(caller(last).was_rejected(held), wanted, "{name}");
         }
     }
 

@@ -79,16 +79,16 @@ impl Error {
 
 /// A token request that failed.
 #[derive(Debug)]
-pub struct Refused {
+pub struct FailedRequest {
     /// Why.
     pub error: Error,
     /// How long the server wants to be left alone.
     pub retry_after: Duration,
 }
 
-impl From<Error> for Refused {
+impl From<Error> for FailedRequest {
     fn from(error: Error) -> Self {
-        Refused { error, retry_after: Duration::ZERO }
+        FailedRequest { error, retry_after: Duration::ZERO }
     }
 }
 

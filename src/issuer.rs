@@ -11,7 +11,7 @@ mod transport;
 
 use std::time::Duration;
 
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, FailedRequest, Result};
 use crate::profile::{Profile, Proof};
 use crate::secret::{self, Secret};
 use crate::system::{Deadline, Moment, System};
@@ -53,7 +53,12 @@ pub fn proof(profile: &Profile, system: &System<'_>, deadline: Deadline) -> Resu
 /// # Errors
 /// [`Kind::Denied`](crate::error::Kind::Denied) if the server refused, [`Kind::Unreachable`](crate::error::Kind::Unreachable)
 /// if there was no usable answer, [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
-pub fn fetch(profile: &Profile, proof: &Secret, system: &System<'_>, deadline: Deadline) -> Result<Grant, Refused> {
+pub fn fetch(
+    profile: &Profile,
+    proof: &Secret,
+    system: &System<'_>,
+    deadline: Deadline,
+) -> Result<Grant, FailedRequest> {
     let route = Route::of(profile, system)?;
     let request = request::write(profile, proof);
     for attempt in 1.. {
@@ -79,7 +84,7 @@ pub fn fetch(profile: &Profile, proof: &Secret, system: &System<'_>, deadline: D
                 Retry::After(pause) => pause.min(LONGEST_RETRY_AFTER),
                 _ => Duration::ZERO,
             };
-            return Err(Refused { error: failure.error, retry_after });
+            return Err(FailedRequest { error: failure.error, retry_after });
         }
         system.note(|| format!("request: {}; trying again in {} ms", failure.error.what, pause.as_millis()));
         std::thread::sleep(pause);

@@ -92,7 +92,11 @@ fn a_killed_fetch_is_taken_over_and_leaves_nothing_behind() {
     }
     first.finish();
     assert!(issuer.token_requests() <= 2, "{} requests", issuer.token_requests());
-    assert_eq!(kinds_of_files(&home), ["", "json", "lock"], "a record, a lock, and the mark of the last sweep");
+    assert_eq!(
+        kinds_of_files(&home),
+        ["", "", "json", "lock"],
+        "a record, a lock, marks of callers and of the last sweep"
+    );
 }
 
 /// The extensions of the files in the cache and the place of locks.
@@ -148,7 +152,7 @@ fn what_cannot_be_shared_is_not_waited_for_one_after_the_other() {
             ["token", "--bearer=id_token"],
             None,
             Answer::json(200, json!({"access_token": "t", "expires_in": 60})),
-            2,
+            10,
         ),
         ("a token that is too short", ["token", "--min-validity=9h"], None, Answer::grant(), 2),
     ] {
@@ -198,6 +202,48 @@ fn a_profile_of_the_environment_shares_nothing_with_one_of_the_file() {
     let elsewhere = home.write("elsewhere.json", std::fs::read(home.config_file()).expect("the file"), 0o600);
     let elsewhere = elsewhere.display().to_string();
     assert_ne!(home.run(["--config", &elsewhere, "token"]).code(0).stdout, own);
+}
+
+/// Lock and marks stand in one place, and another is not touched.
+#[test]
+fn the_first_place_for_locks_is_the_only_one() {
+    let issuer = Issuer::start();
+    let home = home_with(&issuer, |_| {});
+    let temporary = home.path().join("tmp");
+    std::fs::create_dir(&temporary).expect("a folder");
+    let fetch = |run: Option<PathBuf>| {
+        home.run_with(["token", "--refresh"], |command| {
+            command.env("TMPDIR", &temporary);
+            match run {
+                Some(run) => command.env("XDG_RUNTIME_DIR", run),
+                None => command.env_remove("XDG_RUNTIME_DIR"),
+            };
+        })
+    };
+    fetch(Some(home.run_dir())).code(0);
+    assert_eq!(std::fs::read_dir(&temporary).expect("the folder").count(), 0);
+    assert_eq!(
+        std::fs::read_dir(home.run_dir().join("runai-credential")).expect("the place").count(),
+        2,
+        "lock, marks"
+    );
+    fetch(None).code(0);
+    assert_eq!(std::fs::read_dir(&temporary).expect("the folder").count(), 1);
+}
+
+/// An issuer may give the same token again for as long as it lives: then that is the best there is, for all.
+#[test]
+fn an_issuer_that_repeats_its_token_is_asked_once() {
+    let issuer = Issuer::start();
+    let home = home_with(&issuer, |_| {});
+    let token = home.run(["token", "-n"]).code(0).stdout.clone();
+    issuer.always(Answer::json(200, json!({"access_token": token, "expires_in": 3600})).after(millis(200)));
+    let before = issuer.token_requests();
+    let calls: Vec<_> = (0..20).map(|_| Running::start(&mut home.command(["token", "-n", "--refresh"]))).collect();
+    for call in calls {
+        call.finish().code(0).stdout_is(&token);
+    }
+    assert!(issuer.token_requests() - before <= 2, "{} requests", issuer.token_requests() - before);
 }
 
 #[test]

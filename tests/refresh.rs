@@ -116,6 +116,33 @@ fn a_token_that_has_ended_is_never_served() {
         let reply = machine.after(late).call(&["token"]);
         assert_eq!((reply.status, reply.stdout.as_slice()), (5, &b""[..]), "{late:?}");
     }
+    // Whatever the server does, the failure comes within the time that the profile gives.
+    let mut config = home.keycloak(&issuer);
+    config["profiles"][PROFILE]["timeout"] = json!("1s");
+    home.config(&config);
+    for answer in [Answer::hang(), Answer::close(), Answer::drip(b"HTTP/1.1 200 OK\r\n", Duration::from_millis(300))] {
+        issuer.always(answer);
+        let started = Instant::now();
+        assert_eq!(machine.after(HOUR * 2).call(&["token"]).status, 5);
+        assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    }
+}
+
+/// Who had only the short time of a refresh is no witness for somebody who has all of it.
+#[test]
+fn a_refresh_that_was_too_short_is_not_the_failure_of_a_call_that_needs_a_token() {
+    let (issuer, home) = (Issuer::start(), Home::new());
+    let machine = machine_with_token(&issuer, &home);
+    let late = machine.after(HOUR - minutes(4));
+    issuer.always(Answer::grant().after(Duration::from_millis(2600)));
+    let needed = std::thread::scope(|scope| {
+        let refresh = scope.spawn(|| token(&late));
+        std::thread::sleep(Duration::from_millis(300));
+        let needed = scope.spawn(|| late.call(&["token", "--min-validity", "30m"]));
+        refresh.join().expect("a call");
+        needed.join().expect("a call")
+    });
+    assert_eq!((needed.status, needed.stderr.as_str()), (0, ""));
 }
 
 #[test]
@@ -186,37 +213,39 @@ fn a_kubernetes_client_whose_token_is_refused_gets_another_once_in_five_minutes(
         let machine = Machine { parent: Some(parent), ..machine.clone() };
         answered(machine.call(&["kubectl"]))
     };
-    // The place for marks is made by the first fetch of a Kubernetes client.
-    assert_eq!(answered(machine.call(&["token", "--refresh"])), issuer.last_token());
-    let machine = Machine { parent: Some("1 1"), ..machine };
     std::fs::remove_dir_all(home.cache_dir()).expect("an empty cache");
     let first = client("7 100", &machine);
-    assert_eq!(issuer.token_requests(), 3);
+    assert_eq!(issuer.token_requests(), 2);
     // Too young to have been refused for anything but a reason that another token shares.
     assert_eq!(client("7 100", &machine.after(seconds(5))), first);
     // Other clients, and another process with the same number, are no sign of anything.
     let later = machine.after(seconds(60));
     assert_eq!(client("8 100", &later), first);
     assert_eq!(client("7 200", &later), first);
-    assert_eq!(issuer.token_requests(), 3);
+    assert_eq!(issuer.token_requests(), 2);
     // The same client again.
     let second = client("7 100", &later);
     assert_ne!(second, first);
-    assert_eq!(issuer.token_requests(), 4);
+    assert_eq!(issuer.token_requests(), 3);
     // A server that refuses everything makes no loop of it.
     for again in [1, 20, 100, 290] {
         assert_eq!(client("7 100", &later.after(seconds(again))), second);
     }
-    assert_eq!(issuer.token_requests(), 4);
+    assert_eq!(issuer.token_requests(), 3);
     // Another client that had the first token is served the second one without a request.
     assert_eq!(client("8 100", &later.after(seconds(30))), second);
-    assert_eq!(issuer.token_requests(), 4);
+    assert_eq!(issuer.token_requests(), 3);
     assert_ne!(client("7 100", &later.after(seconds(310))), second);
-    assert_eq!(issuer.token_requests(), 5);
-    // If there is no other, the one there is stays in use.
-    issuer.always(Answer::runai_error(503, "down"));
+    assert_eq!(issuer.token_requests(), 4);
+    // If there is no other, the one there is stays in use, and nobody waits long or often to find out.
+    issuer.always(Answer::hang());
+    let started = Instant::now();
     let last = client("7 100", &later.after(seconds(700)));
-    assert_eq!(last, client("9 900", &later.after(seconds(700))));
+    assert!(started.elapsed() < Duration::from_millis(2500), "{:?}", started.elapsed());
+    let tried = issuer.token_requests();
+    assert_eq!(client("9 900", &later.after(seconds(705))), last);
+    assert_eq!(client("9 900", &later.after(seconds(720))), last);
+    assert_eq!(issuer.token_requests(), tried);
 }
 
 #[test]
@@ -298,4 +327,12 @@ fn a_refused_token_is_dropped_while_the_server_wants_peace() {
     let refused = Machine { stdin: issuer.last_token().into_bytes(), ..machine.clone() };
     assert_eq!(refused.call(&["token", "--rejected-stdin"]).status, 5);
     assert_eq!(machine.call(&["token"]).status, 5);
+
+    // Nor does it come back where the new one could not be kept.
+    issuer.behave();
+    let kept = token(&machine.after(minutes(11)));
+    issuer.always(Answer::json(200, json!({"access_token": "opaque"})));
+    let refused = Machine { stdin: kept.clone().into_bytes(), ..machine.after(minutes(11)) };
+    assert_eq!(answered(refused.call(&["token", "--rejected-stdin"])), "opaque");
+    assert_eq!(token(&machine.after(minutes(11))), "opaque");
 }

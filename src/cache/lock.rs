@@ -61,7 +61,10 @@ impl Lock {
         let opened = std::thread::Builder::new().spawn(move || {
             for place in places {
                 let file = open(&place, &name);
-                let _ = sender.send((place, file));
+                let is_found = file.is_ok();
+                if sender.send((place, file)).is_err() || is_found {
+                    break;
+                }
             }
         });
         let patience = Deadline::after(PLACE_PATIENCE);

@@ -453,10 +453,6 @@ fn a_token_that_the_api_server_comes_to_refuse_is_replaced_by_itself() {
         let issuer = Issuer::start();
         let Some(api) = NodeServer::api_server(issuer.url()) else { return };
         let home = home_with_older_token(&issuer, &api);
-        // The place for marks is there from the first fetch of kubectl on, as it is on any machine that has been in use.
-        home.run_with(["kubectl"], |command| {
-            command.env("KUBERNETES_EXEC_INFO", EXEC_INFO).env("RUNAI_CREDENTIAL_CACHE_DIR", home.path().join("other"));
-        });
         let before = issuer.token_requests();
         three_commands_work(&home, &kubectl);
         assert_eq!(issuer.token_requests(), before, "the cached token is used");
@@ -507,6 +503,3 @@ fn a_secret_that_was_wrong_works_as_soon_as_it_is_right() {
         assert_eq!(issuer.token_requests(), before + 2);
     }
 }
-
-const EXEC_INFO: &str =
-    r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":false}}"#;
