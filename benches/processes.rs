@@ -130,6 +130,11 @@ fn ours(home: &'static Home, args: &'static [&'static str]) -> impl Fn() -> Comm
     // A run-time folder is in memory wherever there is one (`/run/user/UID`).
     let memory = tempfile::tempdir_in("/dev/shm").ok();
     let run = memory.as_ref().map_or(home.run_dir(), |folder| folder.path().to_owned());
+    // The place for locks and marks is there from the first fetch on.
+    let place = |command: &mut Command| {
+        command.env("XDG_RUNTIME_DIR", &run);
+    };
+    home.run_with(["token", "--refresh"], place).code(0);
     move || {
         let _kept = &memory;
         let mut command = home.command(args);

@@ -2,7 +2,8 @@
 //!
 //! On Linux with glibc this file takes the place of std's own start, which reads and parses `/proc/self/maps` to find the
 //! end of the stack: a fifth of all instructions of a call that finds its token in the cache. What that start does besides
-//! is done here: standard streams that are closed are filled, and a reader that has gone is an error and not a signal.
+//! is done here: standard streams that are closed are filled, and a pipe is looked at before it is written, so that a reader
+//! that has gone is an error. (One that goes in between ends the process by SIGPIPE, which is a failure as well.)
 
 #![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
