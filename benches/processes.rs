@@ -87,10 +87,15 @@ fn in_turns(rounds: usize, processes: &[Process]) {
     for process in processes {
         process.run();
     }
-    for round in 0..rounds {
-        // Each turn begins with another one: whoever comes first pays for what the machine did in between.
-        for turn in 0..processes.len() {
-            let at = (round + turn) % processes.len();
+    let mut order: Vec<usize> = (0..processes.len()).collect();
+    let mut random = 1_u64;
+    for _ in 0..rounds {
+        // Another order each time: whoever runs after a program of the same kind finds the caches warm.
+        for last in (1..order.len()).rev() {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            order.swap(last, (random >> 33) as usize % (last + 1));
+        }
+        for at in order.iter().copied() {
             let (wall, cpu) = processes[at].run();
             walls[at].push(wall.as_secs_f64() * 1e3);
             cpus[at].push(cpu.as_secs_f64() * 1e3);
@@ -259,19 +264,27 @@ fn hit() {
     };
     let mut processes =
         vec![Process::new("empty C, static", run(c)), Process::new("empty Rust, linked as ours", run(rust))];
-    let store = home.write("git-credentials", "https://oauth2:secret@gitlab.acme.example\n", 0o600);
-    let exec_path = Command::new("git").arg("--exec-path").output().expect("git");
-    let git = Path::new(String::from_utf8_lossy(&exec_path.stdout).trim()).join("git-credential-store");
-    processes.push(Process::fed(
-        "`git credential-store get`",
-        "protocol=https\nhost=gitlab.acme.example\n",
-        move || {
-            let mut command = Command::new(&git);
+    let file = home.write("git-credentials", "https://oauth2:secret@gitlab.acme.example\n", 0o600);
+    // The system's git, and the one on PATH if that is another.
+    let mut gits: Vec<PathBuf> = Vec::new();
+    for git in ["/usr/bin/git", "git"] {
+        let Ok(exec_path) = Command::new(git).arg("--exec-path").output() else { continue };
+        let store = Path::new(String::from_utf8_lossy(&exec_path.stdout).trim()).join("git-credential-store");
+        if gits.contains(&store) {
+            continue;
+        }
+        let version = Command::new(git).arg("--version").output().expect("git");
+        let version = String::from_utf8_lossy(&version.stdout).trim().replace("git version ", "");
+        let name = String::leak(format!("`git credential-store get` ({version})"));
+        gits.push(store.clone());
+        let file = file.clone();
+        processes.push(Process::fed(name, "protocol=https\nhost=gitlab.acme.example\n", move || {
+            let mut command = Command::new(&store);
             command.env_clear().env("HOME", home.path());
-            command.arg("--file").arg(&store).arg("get");
+            command.arg("--file").arg(&file).arg("get");
             command
-        },
-    ));
+        }));
+    }
     processes.push(Process::new("**ours, `kubectl`**", ours(home, &["kubectl"])));
     processes.push(Process::new("**ours, `token`**", ours(home, &["token"])));
     let peers = ["docker-credential-ecr-login", "gke-gcloud-auth-plugin"];
