@@ -182,3 +182,19 @@ fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
     assert!(page(".ci/run").lines().any(|line| line == "tests/run"), ".ci/run runs the README's test command");
     assert!(page(".ci/run").contains(shell("cargo install").trim()), ".ci/run runs the README's install command");
 }
+
+/// Every page that a page of ours links to is there.
+#[test]
+fn no_link_leads_nowhere() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = ["README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/architecture.md", "docs/security.md"];
+    let pages =
+        pages.into_iter().chain(["docs/performance.md", "integrations/kubectl/README.md", "tests/real/README.md"]);
+    for name in pages {
+        let folder = root.join(name).parent().expect("a folder").to_owned();
+        for link in page(name).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            assert!(link.starts_with("https://") || folder.join(file).exists(), "{name} links to {link}");
+        }
+    }
+}
