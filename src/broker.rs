@@ -200,10 +200,14 @@ impl Broker<'_> {
                     }
                     if guard.was_used_since(asked, (self.system.now)()) {
                         // A fetch has ended since we asked. What it brought is the best there is, even if it is not
-                        // good enough; if it brought nothing to share, those behind us would queue for nothing.
+                        // good enough, or the same again (but for a token that was rejected); if it brought nothing to
+                        // share, those behind us would queue for nothing.
                         drop(guard);
-                        let best = self.entry.read(want.bearer, self.system);
-                        let best = best.filter(|held| held.life.is_some_and(Life::usable));
+                        let is_best = |held: &Held| match want.is_rejected {
+                            true => want.could_take(held),
+                            false => held.life.is_some_and(Life::usable),
+                        };
+                        let best = self.entry.read(want.bearer, self.system).filter(is_best);
                         return best.map_or_else(|| self.fetch(want, deadline, span, fetch), Ok);
                     }
                     let answer = self.fetch(want, deadline, span, fetch);

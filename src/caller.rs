@@ -56,12 +56,9 @@ impl Caller {
     /// no way to tell processes apart.
     pub fn recognise(name: &str, system: &System<'_>) -> Option<Caller> {
         let parent = (system.parent)()?;
-        // Where there is a place without marks, the ones of a later place are not those of its callers.
-        let place = lock::places(system).into_iter().map(|place| place.join(NAME));
-        let marks = place.map(|path| (open(&path), path)).find_map(|(marks, path)| match marks {
-            Some(marks) => Some(Some(marks)),
-            None => path.parent().is_some_and(Path::is_dir).then_some(None),
-        })??;
+        // The place where locks live is the first that is there; marks in a later one are not those of its callers.
+        let place = lock::places(system).into_iter().find(|place| place.is_dir())?;
+        let marks = open(&place.join(NAME))?;
         let key = fingerprint(format!("{parent} {name}").as_bytes());
         let mut slot = [0; SLOT];
         marks.read_exact_at(&mut slot, offset(key)).ok()?;

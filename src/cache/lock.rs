@@ -43,11 +43,13 @@ impl Guard<'_> {
         }
     }
 
-    /// Whether a fetch has ended under this lock between `asked` and `now`. A process that was killed has left no note.
+    /// Whether a fetch has ended under this lock after `asked` and by `now`. A process that was killed has left no note; one
+    /// that ended in the very millisecond of `asked` may have ended before it and does not count.
     pub fn was_used_since(&self, asked: Moment, now: Moment) -> bool {
         let mut used = [0; 8];
         let noted = self.0.is_some_and(|file| file.read_exact_at(&mut used, 0).is_ok());
-        noted && (asked.boot_ms..=now.boot_ms).contains(&i64::from_le_bytes(used))
+        let used = i64::from_le_bytes(used);
+        noted && asked.boot_ms < used && used <= now.boot_ms
     }
 }
 
