@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::cache::lock::Waited;
+use crate::cache::lock::{Guard, Waited};
 use crate::cache::{Entry, Failure, fingerprint};
 use crate::caller::Caller;
 use crate::error::{Error, FailedRequest, Kind, Result};
@@ -143,7 +143,7 @@ impl Broker<'_> {
             return held;
         }
         let lock = self.entry.lock("first", self.system);
-        let Some(_guard) = lock.try_take() else {
+        let Some(guard) = lock.try_take() else {
             self.system.note(|| "refresh: another process is at it".to_owned());
             return held;
         };
@@ -157,7 +157,9 @@ impl Broker<'_> {
         if self.is_paused() {
             return held;
         }
-        match self.fetch(want, deadline, Span::Refresh, fetch) {
+        let answer = self.fetch(want, deadline, Span::Refresh, fetch);
+        self.leave(guard, Span::Refresh);
+        match answer {
             Ok(newer) => newer,
             Err(error) => {
                 self.system.note(|| format!("refresh: {}; the cached token stays for now", error.what));
@@ -211,7 +213,7 @@ impl Broker<'_> {
                         return best.map_or_else(|| self.fetch(want, deadline, span, fetch), Ok);
                     }
                     let answer = self.fetch(want, deadline, span, fetch);
-                    guard.mark_use((self.system.now)());
+                    self.leave(guard, span);
                     return answer;
                 }
                 Waited::Nothing => {
@@ -220,6 +222,18 @@ impl Broker<'_> {
             }
         }
         self.fetch(want, deadline, span, fetch)
+    }
+
+    /// Gives a lock back after a fetch, and leaves its place ready for the marks of callers.
+    fn leave(&self, guard: Guard<'_>, span: Span) {
+        // Who had only the short time of a refresh is no witness that nothing better is to be had.
+        if span == Span::Whole {
+            guard.mark_use((self.system.now)());
+        }
+        // Where the place did not answer in time, or there is none, nothing is asked of it again.
+        if guard.has_place() {
+            Caller::prepare(self.system);
+        }
     }
 
     fn deadline(&self, span: Span) -> Deadline {
@@ -284,9 +298,6 @@ impl Broker<'_> {
         self.entry.sweep(self.system);
         if grant.access.lifetime.is_none() {
             self.system.note(|| "token: nobody says how long it lives, so it is used once and not kept".to_owned());
-        }
-        if self.entry.is_kept() {
-            Caller::prepare(self.system);
         }
         want.pick(&grant, (self.system.now)())
     }

@@ -326,8 +326,7 @@ fn payload(bytes: &[u8]) -> Option<&[u8]> {
 /// records of ours, and each of them says what it is for.
 fn read_private(path: &Path) -> Option<Vec<u8>> {
     let judge = |meta: &std::fs::Metadata| {
-        let ours = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 == 0 && meta.nlink() == 1;
-        if ours { Ok(()) } else { Err("it is open to others") }
+        if files::is_private(meta) && meta.nlink() == 1 { Ok(()) } else { Err("it is open to others") }
     };
     files::read(path, Links::Refused, MAX_RECORD, judge).ok()
 }
@@ -409,7 +408,7 @@ fn private_dir(path: &Path) -> std::io::Result<File> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let dir = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let meta = dir.metadata()?;
-    if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+    if !files::is_private(&meta) {
         let why = "the folder does not belong to this user alone (mode 0700 is needed)";
         return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
     }

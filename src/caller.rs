@@ -124,11 +124,7 @@ fn open(path: &Path) -> Option<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::options().read(true).write(true).custom_flags(flags.bits() as i32).open(path).ok()?;
     let meta = file.metadata().ok()?;
-    let ours = meta.is_file()
-        && meta.uid() == rustix::process::geteuid().as_raw()
-        && meta.mode() & 0o077 == 0
-        && meta.nlink() == 1
-        && meta.len() == SLOTS * SLOT as u64;
+    let ours = meta.is_file() && files::is_private(&meta) && meta.nlink() == 1 && meta.len() == SLOTS * SLOT as u64;
     ours.then_some(file)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -46,6 +46,16 @@ pub fn read(
     }
     judge(&meta).map_err(refused)?;
     contents(file, meta.len(), max)
+}
+
+/// A judgement for files that others may have put in place for us: not one that everybody may write.
+pub fn not_writable_by_all(meta: &Metadata) -> Result<(), &'static str> {
+    if meta.mode() & 0o002 == 0 { Ok(()) } else { Err("everybody may write it (chmod o-w takes that away)") }
+}
+
+/// Whether a file or folder belongs to this user and is closed to everybody else.
+pub fn is_private(meta: &Metadata) -> bool {
+    meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 == 0
 }
 
 /// Makes a limit on file sizes (`ulimit -f`) an error like others: without a handler its signal ends the process, and with

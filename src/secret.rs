@@ -5,7 +5,6 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -151,11 +150,7 @@ pub fn read_assertion(path: &Path) -> Result<Secret> {
 /// Reads a small file that holds `what`. Links are followed, because Kubernetes mounts secrets through them; what
 /// everybody may write is refused.
 fn read_file(what: &str, path: &Path, max: usize) -> Result<Vec<u8>> {
-    let judge = |meta: &std::fs::Metadata| match meta.mode() & 0o002 {
-        0 => Ok(()),
-        _ => Err("everybody may write it (chmod o-w takes that away)"),
-    };
-    files::read(path, Links::Followed, max as u64 + 2, judge).map_err(|error| {
+    files::read(path, Links::Followed, max as u64 + 2, files::not_writable_by_all).map_err(|error| {
         Error::config(
             format!("cannot use the {what} file {}: {error}", path.display()),
             format!(

@@ -178,6 +178,11 @@ fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
     for option in ["--format", "--min-validity", "--refresh", "--rejected-stdin", "--bearer", "-n"] {
         assert!(help.contains(option) && readme.contains(option), "{option}");
     }
+    // The codes themselves are those of a unit test beside `Error::exit_code`.
+    let table = readme.split("| exit | meaning |").nth(1).expect("a table of exit codes");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with("| "));
+    let codes: Vec<u8> = rows.filter_map(|row| row.split('|').nth(1)?.trim().parse().ok()).collect();
+    assert_eq!(codes, [0, 2, 3, 4, 5, 6, 7, 74]);
     assert_eq!(shell("tests/run").trim(), "tests/run");
     assert!(page(".ci/run").lines().any(|line| line == "tests/run"), ".ci/run runs the README's test command");
     assert!(page(".ci/run").contains(shell("cargo install").trim()), ".ci/run runs the README's install command");

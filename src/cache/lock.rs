@@ -5,7 +5,7 @@
 //! no local folder — the lock calls of network file systems may hang for ever or exclude nobody — there is no lock.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -41,6 +41,11 @@ impl Guard<'_> {
         if let Some(file) = self.0 {
             let _ = file.write_all_at(&now.boot_ms.to_le_bytes(), 0);
         }
+    }
+
+    /// Whether there is a place for locks at all; without one everybody has this guard.
+    pub fn has_place(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Whether a fetch has ended under this lock after `asked` and by `now`. A process that was killed has left no note; one
@@ -148,7 +153,7 @@ fn open(place: &Path, name: &str) -> std::io::Result<File> {
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::openat(&dir, name, flags, Mode::RUSR | Mode::WUSR)?);
     let meta = file.metadata()?;
-    if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
+    if !meta.is_file() || !files::is_private(&meta) {
         return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "the lock file is not ours"));
     }
     Ok(file)

@@ -2,7 +2,6 @@
 //! exists on a hit.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -325,11 +324,8 @@ fn certificates(what: &str, path: &Path) -> Result<Vec<Certificate<'static>>> {
             "it must be a readable PEM file with at least one CERTIFICATE",
         )
     };
-    let judge = |meta: &std::fs::Metadata| match meta.mode() & 0o002 {
-        0 => Ok(()),
-        _ => Err("everybody may write it (chmod o-w takes that away)"),
-    };
-    let pem = files::read(path, Links::Followed, MAX_PEM, judge).map_err(|error| fault(error.to_string()))?;
+    let pem = files::read(path, Links::Followed, MAX_PEM, files::not_writable_by_all)
+        .map_err(|error| fault(error.to_string()))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem)
         .map(|certificate| certificate.map(|der| Certificate::from_der(&der).to_owned()))
         .collect();
