@@ -11,20 +11,17 @@ use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::commands::token::Format;
+use crate::commands::token::{self, Format, Unwanted};
 use crate::error::{Error, Kind};
 use crate::profile;
+use crate::supply::Choice;
 use crate::token::Bearer;
 
 /// What somebody asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// `--profile`.
-    pub profile: Option<String>,
-    /// `--config`.
-    pub config: Option<PathBuf>,
-    /// `--bearer`.
-    pub bearer: Option<Bearer>,
+    /// The options that say which token.
+    pub choice: Choice,
     /// `--verbose`.
     pub verbose: bool,
     /// The subcommand.
@@ -37,25 +34,7 @@ pub enum Job {
     /// `kubectl`.
     Kubectl,
     /// `token`.
-    Token {
-        /// `--format`.
-        format: Format,
-        /// No `-n`.
-        newline: bool,
-        /// `--refresh` or `--rejected-stdin`.
-        unwanted: Option<Unwanted>,
-        /// `--min-validity`.
-        min_validity: Option<Duration>,
-    },
-}
-
-/// Which token will not do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unwanted {
-    /// The one in the cache.
-    Cached,
-    /// The one on standard input.
-    OnStdin,
+    Token(token::Options),
 }
 
 /// Why there is nothing to do.
@@ -77,7 +56,7 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
     let text = |matches: &ArgMatches, id: &str| matches.get_one::<String>(id).cloned();
     let job = match matches.subcommand() {
         Some(("kubectl", _)) => Job::Kubectl,
-        Some(("token", token)) => Job::Token {
+        Some(("token", token)) => Job::Token(token::Options {
             format: text(token, "format").and_then(|name| Format::named(&name)).unwrap_or(Format::Plain),
             newline: !token.get_flag("no-newline"),
             unwanted: if token.get_flag("rejected-stdin") {
@@ -86,24 +65,23 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
                 token.get_flag("refresh").then_some(Unwanted::Cached)
             },
             min_validity: token.get_one::<Duration>("min-validity").copied(),
-        },
-        _ => return Err(Stop::Wrong(usage("no command was given", "runai-credential --help lists the commands"))),
+        }),
+        _ => return Err(Stop::Wrong(usage("no command was given", LIST))),
     };
     // Global options may stand on either side of the subcommand; clap hands them to both.
-    Ok(Asked {
+    let choice = Choice {
         profile: text(&matches, "profile"),
         config: matches.get_one::<PathBuf>("config").cloned(),
         bearer: text(&matches, "bearer").and_then(|name| Bearer::named(&name)),
-        verbose: matches.get_flag("verbose"),
-        job,
-    })
+    };
+    Ok(Asked { choice, verbose: matches.get_flag("verbose"), job })
 }
 
 /// A subcommand's name and how it is built.
 type Subcommand = (&'static str, fn() -> Command);
 
 /// All subcommands, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 2] = [("kubectl", kubectl), ("token", token)];
+const SUBCOMMANDS: &[Subcommand] = &[("kubectl", kubectl), ("token", token_grammar)];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
 /// before it. Anything else gets the whole grammar, which can say what is wrong.
@@ -121,7 +99,7 @@ fn named_subcommand(args: &[OsString]) -> Option<&'static str> {
 
 /// The grammar, with one subcommand or with all of them.
 fn grammar(only: Option<&str>) -> Command {
-    let subcommands = SUBCOMMANDS.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+    let subcommands = SUBCOMMANDS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
     Command::new("runai-credential")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Gets a Run:ai token and hands it to the tool that asks")
@@ -170,7 +148,7 @@ fn kubectl() -> Command {
         .after_help("Called by kubectl from the exec entry of a kubeconfig; see integrations/kubectl")
 }
 
-fn token() -> Command {
+fn token_grammar() -> Command {
     Command::new("token")
         .about("Print the bearer token")
         .arg(
@@ -258,16 +236,17 @@ mod tests {
             "rc --profile=p kubectl --bearer=id_token -v",
         ] {
             let asked = parsed(line).unwrap();
-            assert_eq!(asked.profile.as_deref(), Some("p"), "{line}");
-            assert_eq!((asked.bearer, asked.verbose, asked.job), (Some(Bearer::IdToken), true, Job::Kubectl), "{line}");
+            let choice = Choice { profile: Some("p".to_owned()), config: None, bearer: Some(Bearer::IdToken) };
+            assert_eq!(asked, Asked { choice, verbose: true, job: Job::Kubectl }, "{line}");
         }
     }
 
     #[test]
     fn the_options_of_token() {
         let job = |line: &str| parsed(line).map(|asked| asked.job);
-        let token =
-            |format, newline, unwanted, min_validity| Ok(Job::Token { format, newline, unwanted, min_validity });
+        let token = |format, newline, unwanted, min_validity| {
+            Ok(Job::Token(token::Options { format, newline, unwanted, min_validity }))
+        };
         assert_eq!(job("rc token"), token(Format::Plain, true, None, None));
         assert_eq!(job("rc token --format json --refresh"), token(Format::Json, true, Some(Unwanted::Cached), None));
         assert_eq!(job("rc token --rejected-stdin"), token(Format::Plain, true, Some(Unwanted::OnStdin), None));

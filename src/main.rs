@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use runai_credential::Reply;
 use runai_credential::error::{Error, Kind};
-use runai_credential::system::{Moment, System, process_in};
+use runai_credential::system::{Deadline, Moment, System, process_in};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Whether standard output was closed when the process started.
@@ -83,16 +83,34 @@ fn call() -> u8 {
 
 /// Reads standard input, which nobody may type: whoever calls without a pipe would wait for something that nobody sends.
 fn read_stdin(most: usize) -> io::Result<Vec<u8>> {
-    if io::stdin().is_terminal() {
+    let stdin = rustix::stdio::stdin();
+    if stdin.is_terminal() {
         return Err(io::Error::other("it is a terminal"));
     }
-    let (sender, receiver) = std::sync::mpsc::channel();
-    // A read cannot be given a deadline; the thread ends with the process.
-    std::thread::Builder::new().spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = sender.send(io::stdin().lock().take(most as u64).read_to_end(&mut bytes).map(|_| bytes));
-    })?;
-    receiver.recv_timeout(STDIN_PATIENCE).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let deadline = Deadline::after(STDIN_PATIENCE);
+    let mut bytes = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let left = deadline.left();
+        let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        let mut look = [PollFd::new(&stdin, PollFlags::IN)];
+        match poll(&mut look, Some(&left)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let room = piece.len().min(most - bytes.len());
+        match rustix::io::read(stdin, &mut piece[..room]) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if bytes.len() == most {
+            return Ok(bytes);
+        }
+    }
 }
 
 /// How long whoever pipes something in may take for it.

@@ -1,8 +1,37 @@
 //! `token`: the token for scripts, in the form that the script can use.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use crate::token::{Held, rfc3339};
+use crate::broker::{Not, Want};
+use crate::error::{Error, Kind, Result};
+use crate::reply::Reply;
+use crate::supply::{self, Choice};
+use crate::system::System;
+use crate::token::{Held, MAX_TOKEN, Token, rfc3339};
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `--format`.
+    pub format: Format,
+    /// No `-n`.
+    pub newline: bool,
+    /// `--refresh` or `--rejected-stdin`.
+    pub unwanted: Option<Unwanted>,
+    /// `--min-validity`.
+    pub min_validity: Option<Duration>,
+}
+
+/// Which token will not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwanted {
+    /// The one in the cache.
+    Cached,
+    /// The one on standard input.
+    OnStdin,
+}
 
 /// How the token is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +59,42 @@ impl Format {
     }
 }
 
+/// How long a token for a script should live if the script does not say: a minute for its work, and the margin.
+const SCRIPT_VALIDITY: Duration = Duration::from_secs(70);
+
+/// Prints the token.
+///
+/// # Errors
+/// Whatever stands in the way of a token.
+pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Result<Reply> {
+    let not = match options.unwanted {
+        None => None,
+        Some(Unwanted::Cached) => Some(Not::Cached),
+        Some(Unwanted::OnStdin) => Some(Not::This(rejected(system)?)),
+    };
+    let profile = choice.profile(system)?;
+    let want = Want {
+        bearer: choice.bearer(&profile),
+        rather: if options.min_validity.is_some() { Duration::ZERO } else { SCRIPT_VALIDITY },
+        at_least: options.min_validity,
+        not,
+        watched: false,
+    };
+    Ok(Reply::of(answer(&supply::obtain(&profile, &want, system)?, options.format, options.newline)))
+}
+
+/// The token on standard input, which some server refused.
+fn rejected(system: &System<'_>) -> Result<Token> {
+    let wrong = |what: String| {
+        Error::new(Kind::Usage, what, "pipe the refused token to --rejected-stdin, for example from a variable")
+    };
+    let bytes = (system.stdin)(MAX_TOKEN + 2)
+        .map_err(|error| wrong(format!("the refused token on standard input cannot be read: {error}")))?;
+    let text = String::from_utf8_lossy(&bytes);
+    Token::new(text.trim_end_matches(['\r', '\n']))
+        .map_err(|fault| wrong(format!("the refused token on standard input {fault}")))
+}
+
 /// The member names of RFC 6749 §5.1, and the expiry as a time, both ways that scripts compare times.
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -45,7 +110,7 @@ struct Answer<'a> {
 
 /// Writes the token; all times are the true ones. Without `newline` the last line is left open, for tools that choke on
 /// its end.
-pub fn answer(held: &Held, format: Format, newline: bool) -> Vec<u8> {
+fn answer(held: &Held, format: Format, newline: bool) -> Vec<u8> {
     let token = held.token.expose();
     let mut text = match format {
         Format::Plain => token.to_owned(),
