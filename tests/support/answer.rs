@@ -40,7 +40,11 @@ impl Answer {
     }
 
     pub(crate) fn text(status: u16, content_type: &str, body: &str) -> Answer {
-        Answer::of(Kind::Http { status, body: body.as_bytes().to_vec() }).header("Content-Type", content_type)
+        Answer::bytes(status, content_type, body)
+    }
+
+    pub(crate) fn bytes(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
+        Answer::of(Kind::Http { status, body: body.into() }).header("Content-Type", content_type)
     }
 
     /// RFC 6749 §5.2: `error` and `error_description`.
@@ -119,7 +123,7 @@ impl Answer {
 }
 
 /// How a connection is left after its answer.
-pub(super) enum Ended {
+pub(crate) enum Ended {
     Politely,
     /// Without TLS's good-bye.
     Abruptly,
@@ -128,7 +132,7 @@ pub(super) enum Ended {
 /// On the wire.
 impl Answer {
     /// Writes the answer; `default` says what [`Answer::grant`] stands for here.
-    pub(super) fn write(
+    pub(crate) fn write(
         mut self,
         to: &mut impl Write,
         floor: &Floor,

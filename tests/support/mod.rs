@@ -5,6 +5,7 @@
 //!   told to. It and `pki` know nothing of the other rooms: `examples/demo.rs` uses them too.
 //! - [`network`]: proxies, mute servers, black holes, closed ports.
 //! - [`home`]: a fresh home directory, and the program run in it.
+//! - [`site`]: an HTTPS server that wants a token, with answers of the test's own.
 //! - [`servers`]: servers and clients that nobody here wrote.
 //!
 //! Threads only, loopback only, and everything ends when its value is dropped.
@@ -18,6 +19,7 @@ pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod pki;
 pub(crate) mod servers;
+pub(crate) mod site;
 
 pub(crate) use home::{Home, LINK_LOOP, Outcome, PROFILE, Running, process_ends};
 pub(crate) use issuer::{Answer, CLIENT_ASSERTION, CLIENT_ID, CLIENT_SECRET, Control, Issuer, Options, REALM, Request};
@@ -25,3 +27,4 @@ pub(crate) use machine::Machine;
 pub(crate) use network::{BlackHole, Connect, Mute, Proxy, refused_url};
 pub(crate) use pki::{Pki, ServerCert};
 pub(crate) use servers::{NodeServer, client, clients_dir, https_get, https_post, require};
+pub(crate) use site::Site;

@@ -184,7 +184,7 @@ impl Request {
     /// Reads one request. `None`: the peer left without a word, as a port probe does.
     pub(crate) fn read(from: &mut impl Read) -> io::Result<Option<Request>> {
         const HEAD_LIMIT: usize = 64 * 1024;
-        const BODY_LIMIT: usize = 1024 * 1024;
+        const BODY_LIMIT: usize = 64 * 1024 * 1024;
 
         let mut received = Vec::new();
         let mut chunk = [0; 4096];
@@ -223,8 +223,14 @@ impl Request {
             body: received.split_off(head_end + 4),
             arrived: Instant::now(),
         };
-        if request.header("transfer-encoding").is_some() {
-            return Err(io::Error::other("a request in chunks: no server here reads these"));
+        match request.header("transfer-encoding") {
+            None => {}
+            Some("chunked") => {
+                request.body = read_chunks(std::mem::take(&mut request.body), from, BODY_LIMIT)?;
+                request.arrived = Instant::now();
+                return Ok(Some(request));
+            }
+            Some(other) => return Err(io::Error::other(format!("transfer-encoding: {other}"))),
         }
         let length = match request.header("content-length").map(str::parse::<usize>) {
             None => 0,
@@ -262,6 +268,37 @@ impl Request {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("body is not JSON: {error}: {:?}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// A body in chunks (RFC 9112 §7.1), whose beginning has been read already; trailers are not looked at.
+fn read_chunks(mut received: Vec<u8>, from: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let mut piece = [0; 16 * 1024];
+    let mut more = |received: &mut Vec<u8>| match from.read(&mut piece)? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        n => Ok(received.extend_from_slice(&piece[..n])),
+    };
+    loop {
+        let end = loop {
+            if let Some(at) = received.windows(2).position(|two| two == b"\r\n") {
+                break at;
+            }
+            more(&mut received)?;
+        };
+        let size = String::from_utf8_lossy(&received[..end]).into_owned();
+        let size = usize::from_str_radix(size.split(';').next().unwrap_or_default(), 16).map_err(io::Error::other)?;
+        received.drain(..end + 2);
+        if body.len() + size > most {
+            return Err(io::Error::other("the request's body is too long"));
+        }
+        while received.len() < size + 2 {
+            more(&mut received)?;
+        }
+        body.extend(received.drain(..size + 2).take(size));
+        if size == 0 {
+            return Ok(body);
+        }
     }
 }
 

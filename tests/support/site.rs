@@ -1,0 +1,90 @@
+//! A site that wants a token: an HTTPS server whose answers the test writes, and which remembers who came with what.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use rustls::{ServerConfig, ServerConnection};
+
+use super::issuer::wire::{Floor, Listener, lock};
+use super::{Answer, Pki, Request};
+
+/// The server; dropping it ends it, and fails the test if one of its answers panicked.
+pub(crate) struct Site {
+    listener: Listener,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Site {
+    /// A site with a certificate of [`Pki::shared`] for `127.0.0.1` and `localhost`; one request a connection.
+    pub(crate) fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Site {
+        let cert = Pki::shared().server(&["127.0.0.1", "localhost"]);
+        let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .and_then(|config| config.with_no_client_auth().with_single_cert(cert.chain_der.clone(), cert.key_der()));
+        let config = Arc::new(config.expect("a certificate that fits its key"));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        let listener = Listener::start("site", move |tcp, floor| {
+            // A client that breaks off is the client's business; the test looks at what came.
+            let _ = serve(&config, tcp, floor, &seen, &answer);
+        });
+        Site { listener, requests }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.listener.port()
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn authority(&self) -> String {
+        format!("127.0.0.1:{}", self.port())
+    }
+
+    /// Its origin.
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.authority())
+    }
+
+    /// The same server under its other name, which is another origin.
+    pub(crate) fn other_url(&self) -> String {
+        format!("https://localhost:{}", self.port())
+    }
+
+    /// The requests that came so far.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        lock(&self.requests).clone()
+    }
+
+    /// The `Authorization` header of each request that had one.
+    pub(crate) fn authorizations(&self) -> Vec<String> {
+        self.requests().iter().filter_map(|request| request.header("authorization").map(str::to_owned)).collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let panics = self.listener.stop();
+        if !panics.is_empty() && !std::thread::panicking() {
+            panic!("the site's answers panicked: {panics:?}");
+        }
+    }
+}
+
+fn serve(
+    config: &Arc<ServerConfig>,
+    mut tcp: &TcpStream,
+    floor: &Floor,
+    seen: &Mutex<Vec<Request>>,
+    answer: &impl Fn(&Request) -> Answer,
+) -> io::Result<()> {
+    let mut tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+    let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+    let Some(request) = Request::read(&mut stream)? else { return Ok(()) };
+    lock(seen).push(request.clone());
+    answer(&request).write(&mut stream, floor, || unreachable!("a site grants no tokens"))?;
+    stream.conn.send_close_notify();
+    let _ = stream.flush();
+    let _ = tcp.shutdown(Shutdown::Write);
+    Ok(())
+}
