@@ -365,7 +365,7 @@ impl Settled {
         // The request itself took some of the token's time.
         let age = now.since(grant.obtained, || true).unwrap_or_default();
         let life = issued.lifetime.map(|lifetime| Life { lifetime, age });
-        Ok(Held { token: issued.token.clone(), life, now })
+        Ok(Held { token: issued.token.clone(), life, now, is_new: true })
     }
 
     /// Refuses a token that does not live as long as it must.

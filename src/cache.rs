@@ -168,6 +168,7 @@ impl<'a> Entry<'a> {
             token: Token::new(&stored.token).ok()?,
             life: Some(Life { lifetime: Duration::from_millis(stored.lifetime_ms), age }),
             now,
+            is_new: false,
         })
     }
 

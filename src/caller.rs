@@ -159,6 +159,7 @@ mod tests {
             token: Token::new(token).unwrap(),
             life: Some(Life { lifetime: Duration::from_secs(3600), age: Duration::from_secs(age) }),
             now: Moment { unix_ms: 1_000_000_000 + age as i64 * 1000, boot_ms: 10_000_000 + age as i64 * 1000 },
+            is_new: false,
         }
     }
 

@@ -3,8 +3,9 @@
 //! There is one grammar. Of the subcommands only the one that was named is built, because building all of them takes
 //! longer than the whole rest of a call that finds its token in the cache; help and errors see them all.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
@@ -33,6 +34,8 @@ pub struct Asked {
 pub enum Job {
     /// `kubectl`.
     Kubectl,
+    /// `git`, with what git wants done: any word, because git may come to know others.
+    Git(String),
     /// `token`.
     Token(token::Options),
 }
@@ -51,11 +54,13 @@ pub enum Stop {
 /// # Errors
 /// [`Stop`].
 pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
+    let args = &*spelled_out(args);
     let name = named_subcommand(args);
     let matches = grammar(name).try_get_matches_from(args).map_err(stop)?;
     let text = |matches: &ArgMatches, id: &str| matches.get_one::<String>(id).cloned();
     let job = match matches.subcommand() {
         Some(("kubectl", _)) => Job::Kubectl,
+        Some(("git", git)) => Job::Git(text(git, "operation").unwrap_or_default()),
         Some(("token", token)) => Job::Token(token::Options {
             format: text(token, "format").and_then(|name| Format::named(&name)).unwrap_or(Format::Plain),
             newline: !token.get_flag("no-newline"),
@@ -77,11 +82,27 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
     Ok(Asked { choice, verbose: matches.get_flag("verbose"), job })
 }
 
+/// The names that stand for the program and a subcommand. A name picks a dialect and nothing else.
+const DIALECTS: [(&str, &str); 1] = [("git-credential-runai", "git")];
+
+/// The arguments with the subcommand that the program's name stands for.
+fn spelled_out(args: &[OsString]) -> Cow<'_, [OsString]> {
+    let name = args.first().and_then(|name| Path::new(name).file_stem());
+    match DIALECTS.iter().find(|(dialect, _)| name.is_some_and(|name| name == *dialect)) {
+        None => args.into(),
+        Some((_, subcommand)) => {
+            let mut args = args.to_vec();
+            args.insert(1, (*subcommand).into());
+            args.into()
+        }
+    }
+}
+
 /// A subcommand's name and how it is built.
 type Subcommand = (&'static str, fn() -> Command);
 
 /// All subcommands, in the order of the help.
-const SUBCOMMANDS: &[Subcommand] = &[("kubectl", kubectl), ("token", token_grammar)];
+const SUBCOMMANDS: &[Subcommand] = &[("kubectl", kubectl), ("git", git), ("token", token_grammar)];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
 /// before it. Anything else gets the whole grammar, which can say what is wrong.
@@ -146,6 +167,18 @@ fn kubectl() -> Command {
     Command::new("kubectl")
         .about("Answer kubectl, helm and other Kubernetes clients (ExecCredential)")
         .after_help("Called by kubectl from the exec entry of a kubeconfig; see integrations/kubectl")
+}
+
+fn git() -> Command {
+    Command::new("git")
+        .about("Answer git (credential helper)")
+        .arg(
+            Arg::new("operation")
+                .value_name("OPERATION")
+                .required(true)
+                .help("What git wants: get, store, erase or capability; others are ignored"),
+        )
+        .after_help("Called by git by the name git-credential-runai; see integrations/git")
 }
 
 fn token_grammar() -> Command {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files::{self, Links};
 use crate::origin::Origin;
 use crate::profile::{self, Draft, Fault, Profile};
@@ -61,12 +61,12 @@ pub fn find_profile(
     };
     let config = Config::parse(&text, &place.path.to_string_lossy()).map_err(|wrong| wrong.in_file(&place.path))?;
     let found = match (named, asked) {
-        (Some(name), _) => config.named(&name).map(Some),
-        (None, Some(origin)) => config.serving(origin, from_env),
-        (None, None) => config.default().map(Some),
+        (Some(name), _) => config.named(&name),
+        (None, Some(origin)) => return config.serving(origin, from_env, &place.path),
+        (None, None) => config.default(),
     };
     let profile = found.map_err(|wrong| wrong.in_file(&place.path))?;
-    named_profile(profile, asked)
+    named_profile(Some(profile), asked)
 }
 
 /// There is no file; if there is part of a profile in the environment, that is what is missing.
@@ -439,11 +439,15 @@ impl Config {
     }
 
     /// The one profile that serves `origin`, the environment's among them.
-    fn serving(self, origin: &Origin, from_env: Option<Profile>) -> Parsed<Option<Profile>> {
+    ///
+    /// # Errors
+    /// [`Kind::Ambiguous`].
+    fn serving(self, origin: &Origin, from_env: Option<Profile>, path: &Path) -> Result<Option<Profile>> {
         let mut serving = self.profiles.into_iter().chain(from_env).filter(|profile| profile.hosts.contains(origin));
         match (serving.next(), serving.next()) {
-            (Some(one), Some(other)) => Err(Wrong::nowhere(
-                format!("the profiles {:?} and {:?} both claim {origin}", one.name, other.name),
+            (Some(one), Some(other)) => Err(Error::new(
+                Kind::Ambiguous,
+                format!("{}: the profiles {:?} and {:?} both claim {origin}", path.display(), one.name, other.name),
                 "take the host out of one of them, or name the profile with --profile or RUNAI_PROFILE",
             )),
             (found, _) => Ok(found),

@@ -16,6 +16,8 @@ pub enum Kind {
     Usage,
     /// The configuration or the source of the client secret is wrong: exit 3.
     Config,
+    /// Two profiles of the configuration claim the asked origin: exit 3.
+    Ambiguous,
     /// The server refused the client's credentials: exit 4.
     Denied,
     /// The server was not reached, or gave no usable answer in time: exit 5.
@@ -62,7 +64,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Usage => 2,
-            Kind::Config => 3,
+            Kind::Config | Kind::Ambiguous => 3,
             Kind::Denied => 4,
             Kind::Unreachable => 5,
             Kind::NotOurs => 6,

@@ -52,6 +52,7 @@ pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
     let choice = &asked.choice;
     let reply = match &asked.job {
         Job::Kubectl => calls::kubectl::answer(choice, system),
+        Job::Git(verb) => Ok(calls::git::answer(verb, choice, system)),
         Job::Token(options) => commands::token::run(options, choice, system),
     };
     reply.unwrap_or_else(Reply::from)

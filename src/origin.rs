@@ -44,7 +44,15 @@ impl Origin {
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
-        Ok((Origin::of_authority(https, authority)?, rest))
+        let origin = Origin::of_authority(https, authority)?;
+        // Parsers have disagreed about where the host ends in front of these (`https://a.example?@b.example`).
+        if rest.starts_with(['?', '#']) {
+            return Err("has no path between its host and what follows");
+        }
+        if rest.contains('\\') || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("has a character after its host that no URL has");
+        }
+        Ok((origin, rest))
     }
 
     /// Reads `host[:port]` under a scheme that is already known.
@@ -171,6 +179,7 @@ fn number(text: &str) -> Result<u16, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn one_origin_has_one_spelling() {
@@ -234,6 +243,90 @@ mod tests {
             " https://a.example",
         ] {
             assert!(Origin::parse(given).is_err(), "{given:?} was taken");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_host_cannot_move_it() {
+        for (given, shown) in [
+            ("https://a.example/", "https://a.example /"),
+            ("https://a.example:443/v1/?q=@b.example#f", "https://a.example /v1/?q=@b.example#f"),
+            ("https://a.example/@b.example/x", "https://a.example /@b.example/x"),
+            ("https://a.example//b.example", "https://a.example //b.example"),
+        ] {
+            let read = Origin::of_url(given).map(|(origin, rest)| format!("{origin} {rest}"));
+            assert_eq!(read.as_deref(), Ok(shown), "{given}");
+        }
+        for given in [
+            "https://a.example?@b.example/",
+            "https://a.example#@b.example/",
+            "https://a.example/\\b.example",
+            "https://a.example/\t",
+            "https://a.example/ b",
+            "https://a.example/\r\nHost: b.example",
+            "https://a.example/ä",
+        ] {
+            assert!(Origin::of_url(given).is_err(), "{given:?} was taken");
+        }
+    }
+
+    /// Pieces of URLs, good and bad, that parsers have been fooled with.
+    fn piece() -> impl Strategy<Value = String> {
+        prop_oneof![
+            8 => proptest::sample::select(vec![
+                "https", "http", "HTTPS", "://", ":", "/", "//", "\\", "@", "?", "#", ".", "..", "[", "]", "%2e", "%00", "%40",
+                "%2f", "a.example", "A.Example", "b.example", "127.0.0.1", "127.1", "0x7f.1", "2130706433", "::1", "[::1]",
+                "[::ffff:1.2.3.4]", "localhost", ":443", ":80", ":0443", ":65536", ":+443", "user", "user:pw@", "\t", "\n", "\r",
+                "\0", " ", "\u{3002}", "\u{ff0e}", "\u{ad}", "\u{2044}", "ß", "xn--a", "_", "-", "~", "|", "^", ";", ",",
+                "&", "/v1/", "\u{130}", "\u{212a}", "00", "0", "1", "0x", "example.", "!",
+            ]).prop_map(str::to_owned),
+            1 => any::<char>().prop_map(String::from),
+        ]
+    }
+
+    proptest! {
+        // By hand with PROPTEST_CASES=1000000; each case has a good URL damaged in a few places, or is made of pieces.
+        #[test]
+        fn every_parser_reads_the_origin_that_we_read(
+            pieces in proptest::collection::vec(piece(), 0..8),
+            start in proptest::sample::select(vec!["", "https://", "https://a.example", "https://a.example:5000/", "https://a.example/p"]),
+            at: usize,
+        ) {
+            let mut text = start.to_owned();
+            for (count, piece) in pieces.iter().enumerate() {
+                let places = text.char_indices().map(|(place, _)| place).chain([text.len()]).collect::<Vec<_>>();
+                // Mostly at the end, where the URL goes on; sometimes in its midst.
+                let place = if (at >> count) & 3 == 0 { places[(at >> count) % places.len()] } else { text.len() };
+                text.insert_str(place, piece);
+            }
+            if let Ok((origin, _)) = Origin::of_url(&text) {
+                let ours = (origin.is_https(), origin.host().to_owned(), origin.port());
+                // The WHATWG's rules, which browsers, Node.js and much of Rust go by.
+                let url = url::Url::parse(&text);
+                let whatwg = url.as_ref().ok().filter(|url| url.username().is_empty() && url.password().is_none());
+                let whatwg = whatwg.map(|url| {
+                    (url.scheme() == "https", url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(0))
+                });
+                prop_assert_eq!(whatwg.as_ref(), Some(&ours), "{:?}", text);
+                // RFC 3986 to the letter. Characters that it has no place for in a path or query (`|`, `^`) leave it without an
+                // opinion; the host is settled by then.
+                if let Ok(uri) = fluent_uri::Uri::parse(text.as_str()) {
+                    let authority = uri.authority().expect("an authority");
+                    let port = authority.port_to_u16().expect("a port").unwrap_or(if ours.0 { 443 } else { 80 });
+                    let strict = (uri.scheme().as_str().eq_ignore_ascii_case("https"), authority.host().to_ascii_lowercase(), port);
+                    prop_assert_eq!(&strict, &ours, "{:?}", text);
+                    prop_assert!(authority.userinfo().is_none(), "{:?}", text);
+                }
+            }
+        }
+
+        /// The bare authority of git and docker is the authority of the URL that it would stand in.
+        #[test]
+        fn an_authority_is_read_as_in_a_url(pieces in proptest::collection::vec(piece(), 0..5)) {
+            let authority = pieces.concat();
+            if let Ok(origin) = Origin::of_authority(true, &authority) {
+                prop_assert_eq!(Origin::parse(&format!("https://{authority}")), Ok(origin), "{:?}", authority);
+            }
         }
     }
 

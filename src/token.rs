@@ -83,6 +83,9 @@ impl Bearer {
     /// The names in configuration, options and server answers.
     pub const NAMES: [&'static str; 2] = ["access_token", "id_token"];
 
+    /// Both.
+    pub const ALL: [Bearer; 2] = [Bearer::AccessToken, Bearer::IdToken];
+
     /// The one called `name`.
     pub fn named(name: &str) -> Option<Bearer> {
         match name {
@@ -205,6 +208,8 @@ pub struct Held {
     pub life: Option<Life>,
     /// The moment for which `life` holds.
     pub now: Moment,
+    /// Whether this very call has fetched it: nobody can have come to refuse it since.
+    pub is_new: bool,
 }
 
 impl Held {
@@ -327,6 +332,7 @@ mod tests {
             token: Token::new("t").unwrap(),
             life: Some(Life { lifetime: seconds(lifetime), age: seconds(age) }),
             now: NOW,
+            is_new: false,
         };
         assert_eq!(held(3600, 0).expires_at(), Some(1_000_000 + 3600));
         assert_eq!(held(3600, 0).told_expiry(), Some(1_000_000 + 3590));

@@ -145,6 +145,7 @@ mod tests {
             token: Token::new("t0k.en").unwrap(),
             life: Some(Life { lifetime: Duration::from_secs(3600), age: Duration::from_secs(600) }),
             now: Moment { unix_ms: 1_795_291_200_000, boot_ms: 0 },
+            is_new: false,
         };
         let text = |held: &Held, format, newline| String::from_utf8(answer(held, format, newline)).unwrap();
         assert_eq!(text(&held, Format::Plain, true), "t0k.en\n");

@@ -145,7 +145,8 @@ mod tests {
 
     fn held(lifetime: Option<u64>) -> Held {
         let life = lifetime.map(|seconds| Life { lifetime: Duration::from_secs(seconds), age: Duration::ZERO });
-        Held { token: Token::new("t0k.en").unwrap(), life, now: Moment { unix_ms: 1_795_291_200_000, boot_ms: 0 } }
+        let now = Moment { unix_ms: 1_795_291_200_000, boot_ms: 0 };
+        Held { token: Token::new("t0k.en").unwrap(), life, now, is_new: false }
     }
 
     #[test]
