@@ -307,7 +307,10 @@ mod tests {
                 let whatwg = whatwg.map(|url| {
                     (url.scheme() == "https", url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(0))
                 });
-                prop_assert_eq!(whatwg.as_ref(), Some(&ours), "{:?}", text);
+                // It refuses labels that are no Punycode; that moves no host. Nothing else may it refuse.
+                if url.is_ok() || !ours.1.contains("xn--") {
+                    prop_assert_eq!(whatwg.as_ref(), Some(&ours), "{:?}", text);
+                }
                 // RFC 3986 to the letter. Characters that it has no place for in a path or query (`|`, `^`) leave it without an
                 // opinion; the host is settled by then.
                 if let Ok(uri) = fluent_uri::Uri::parse(text.as_str()) {

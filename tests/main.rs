@@ -9,6 +9,7 @@ mod house;
 mod integrations;
 mod issuer;
 mod leaks;
+mod origins;
 mod readme;
 mod refresh;
 mod secrets;

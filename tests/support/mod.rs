@@ -6,6 +6,7 @@
 //! - [`network`]: proxies, mute servers, black holes, closed ports.
 //! - [`home`]: a fresh home directory, and the program run in it.
 //! - [`site`]: an HTTPS server that wants a token, with answers of the test's own.
+//! - [`git`]: a git server behind such a site.
 //! - [`servers`]: servers and clients that nobody here wrote.
 //!
 //! Threads only, loopback only, and everything ends when its value is dropped.
@@ -13,6 +14,7 @@
 #![allow(dead_code, unused_imports, reason = "a toolbox: the tests of one day do not need all of it")]
 #![allow(clippy::disallowed_methods, reason = "the rule of clippy.toml is for src/: tests have a clock and variables")]
 
+pub(crate) mod git;
 pub(crate) mod home;
 pub(crate) mod issuer;
 pub(crate) mod machine;
@@ -21,6 +23,7 @@ pub(crate) mod pki;
 pub(crate) mod servers;
 pub(crate) mod site;
 
+pub(crate) use git::GitServer;
 pub(crate) use home::{Home, LINK_LOOP, Outcome, PROFILE, Running, process_ends};
 pub(crate) use issuer::{Answer, CLIENT_ASSERTION, CLIENT_ID, CLIENT_SECRET, Control, Issuer, Options, REALM, Request};
 pub(crate) use machine::Machine;

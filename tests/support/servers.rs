@@ -39,13 +39,18 @@ pub(crate) fn client(name: &str) -> Option<PathBuf> {
 pub(crate) fn require(name: &str) -> Option<PathBuf> {
     let found = client(name);
     if found.is_none() {
-        let missing = format!("{name} is missing: tests/real/setup installs it");
-        assert!(env::var("CI").as_deref() != Ok("true"), "{missing}");
-        // Not by `eprintln!`: the test harness hides that of a test that passes.
-        let test = thread::current().name().unwrap_or("a test").to_owned();
-        let _ = writeln!(io::stderr(), "skipped: {test}: {missing}");
+        lack(&format!("{name}, which tests/real/setup installs"));
     }
     found
+}
+
+/// Fails the test in CI, and says elsewhere that it, or a part of it, is skipped.
+#[track_caller]
+pub(crate) fn lack(what: &str) {
+    assert!(env::var("CI").as_deref() != Ok("true"), "missing: {what}");
+    // Not by `eprintln!`: the test harness hides that of a test that passes.
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(io::stderr(), "skipped: {test}: missing: {what}");
 }
 
 /// One of the servers in `tests/real/`, with a certificate of [`Pki::shared`]; ends when dropped.
