@@ -4,6 +4,11 @@ use crate::support::*;
 
 /// The system calls of a hit, one a line, from after the program has been loaded.
 fn trace(home: &Home, args: &[&str], exec_info: bool) -> Option<Vec<String>> {
+    trace_fed(home, args, exec_info, "")
+}
+
+/// [`trace`], with this on standard input.
+fn trace_fed(home: &Home, args: &[&str], exec_info: bool, input: &str) -> Option<Vec<String>> {
     require("strace")?;
     let trace = home.path().join("trace");
     let mut command = std::process::Command::new("strace");
@@ -16,10 +21,12 @@ fn trace(home: &Home, args: &[&str], exec_info: bool) -> Option<Vec<String>> {
             .env("KUBERNETES_EXEC_INFO", r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential"}"#);
     }
     command
-        .stdin(std::process::Stdio::null())
+        .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
-    Running::start(&mut command).finish().code(0);
+    let mut running = Running::start(&mut command);
+    running.feed(input.into());
+    running.finish().code(0);
     let text = std::fs::read_to_string(&trace).expect("a trace");
     // The first look at a standard stream is the first thing that is ours; before it there is the loader.
     let ours = text.lines().skip_while(|line| !line.contains("fcntl(1, F_GETFD)"));
@@ -52,16 +59,27 @@ fn no_more_than_reading(calls: &[String]) {
 fn a_hit_opens_two_files_and_nothing_else() {
     let issuer = Issuer::start();
     let home = Home::new();
-    home.keycloak(&issuer);
+    home.keycloak_with(&issuer, serde_json::json!({"hosts": ["https://a.example"]}));
     home.run(["token"]).code(0);
-    let Some(calls) = trace(&home, &["token"], false) else { return };
+    let requests = [
+        (&["token"][..], ""),
+        (&["git", "get"], "capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=a.example\n"),
+    ];
+    for (args, input) in requests {
+        let Some(calls) = trace_fed(&home, args, false, input) else { return };
+        opens_two_files_and_nothing_else(&home, &calls);
+    }
+    assert_eq!(issuer.token_requests(), 1);
+}
+
+fn opens_two_files_and_nothing_else(home: &Home, calls: &[String]) {
     let of = |name: &str| -> Vec<&String> { calls.iter().filter(|call| call.starts_with(name)).collect() };
     let opened: Vec<&str> = of("open").iter().filter_map(|call| call.split('"').nth(1)).collect();
     let home_path = home.path().display().to_string();
     assert_eq!(opened.len(), 2, "{opened:?}");
     assert_eq!(opened[0], home.config_file().display().to_string());
     assert!(opened[1].starts_with(&home_path) && opened[1].ends_with(".json"), "{opened:?}");
-    no_more_than_reading(&calls);
+    no_more_than_reading(calls);
     let written = of("write").into_iter().chain(of("pwrite")).collect::<Vec<_>>();
     assert!(written.len() == 1 && written[0].starts_with("write(1, "), "{written:?}");
     let secret = home.path().join("secret").display().to_string();

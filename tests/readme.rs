@@ -166,6 +166,10 @@ fn the_user_of_the_readme_is_that_of_the_integration() {
             .join("\n")
     };
     let pasted = normal(&page("integrations/kubectl/kubeconfig-v1.yaml"));
+    assert!(
+        blocks(&readme(), "ini").contains(&page("integrations/git/gitconfig")),
+        "the README's lines for git are those of integrations/git/gitconfig"
+    );
     for line in normal(&yaml).lines() {
         assert!(pasted.contains(line), "integrations/kubectl/kubeconfig-v1.yaml has no line {line:?}");
     }
@@ -193,11 +197,12 @@ fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
 fn no_link_leads_nowhere() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let pages = ["README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/architecture.md", "docs/security.md"];
-    let pages =
-        pages.into_iter().chain(["docs/performance.md", "integrations/kubectl/README.md", "tests/real/README.md"]);
-    for name in pages {
-        let folder = root.join(name).parent().expect("a folder").to_owned();
-        for link in page(name).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+    let pages = pages.into_iter().chain(["docs/performance.md", "tests/real/README.md"]).map(str::to_owned);
+    let tools = std::fs::read_dir(root.join("integrations")).expect("integrations").flatten();
+    let tools = tools.map(|tool| format!("integrations/{}/README.md", tool.file_name().to_string_lossy()));
+    for name in pages.chain(tools) {
+        let folder = root.join(&name).parent().expect("a folder").to_owned();
+        for link in page(&name).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = link.split('#').next().unwrap_or_default();
             assert!(link.starts_with("https://") || folder.join(file).exists(), "{name} links to {link}");
         }
