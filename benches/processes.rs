@@ -7,7 +7,7 @@
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
 
 use std::fs;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -123,13 +123,17 @@ fn in_turns(rounds: usize, processes: &[Process]) {
 /// A home with a token in its cache, kept for as long as the benchmark runs.
 fn warm_home() -> (&'static Home, &'static Issuer) {
     let (home, issuer) = (Box::leak(Box::new(Home::new())), Box::leak(Box::new(Issuer::start())));
-    home.keycloak(issuer);
+    home.keycloak_with(issuer, json!({"hosts": ["https://gitlab.acme.example"]}));
     home.run(["kubectl"]).code(0);
     (home, issuer)
 }
 
 const EXEC_INFO: &str =
     r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":false}}"#;
+
+/// What a git of today asks.
+const GIT_REQUEST: &str = "capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=gitlab.acme.example\n\
+     wwwauth[]=Basic realm=\"GitLab\"\n";
 
 fn ours(home: &'static Home, args: &'static [&'static str]) -> impl Fn() -> Command {
     // A run-time folder is in memory wherever there is one (`/run/user/UID`).
@@ -177,30 +181,36 @@ fn links_libgcc() -> bool {
     String::from_utf8_lossy(&libraries.stdout).contains("libgcc_s")
 }
 
+/// A file with what a process reads on standard input.
+fn input(text: &str) -> Stdio {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(text.as_bytes()).and_then(|()| file.rewind()).expect("write");
+    file.into()
+}
+
 /// Instructions of a process, as callgrind counts them.
-fn instructions(mut command: Command) -> u64 {
+fn instructions(command: &Command, text: &str) -> u64 {
     let mut valgrind = Command::new("valgrind");
     valgrind
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(command.get_program())
         .args(command.get_args());
     valgrind.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = valgrind.stdin(Stdio::null()).output().expect("valgrind");
+    let output = valgrind.stdin(input(text)).output().expect("valgrind");
     let said = String::from_utf8_lossy(&output.stderr);
     let count = said.lines().find(|line| line.contains("Collected")).and_then(|line| line.rsplit(' ').next());
-    command.stdin(Stdio::null());
     count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("callgrind said\n{said}"))
 }
 
 /// System calls of a process and its threads.
-fn system_calls(command: &Command) -> usize {
+fn system_calls(command: &Command, text: &str) -> usize {
     let mut strace = Command::new("strace");
     strace
         .args(["-f", "-qq", "-e", "signal=none", "-o", "/dev/stderr"])
         .arg(command.get_program())
         .args(command.get_args());
     strace.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = strace.stdin(Stdio::null()).output().expect("strace");
+    let output = strace.stdin(input(text)).output().expect("strace");
     String::from_utf8_lossy(&output.stderr).lines().filter(|line| line.contains('(')).count()
 }
 
@@ -214,14 +224,14 @@ fn counted() -> Vec<(&'static str, u64, usize)> {
         command
     };
     let mut rows = Vec::new();
-    for (name, command) in [
-        ("empty Rust", bare(&rust)),
-        ("static C", bare(&c)),
-        ("ours, `kubectl`", ours(home, &["kubectl"])()),
-        ("ours, `token`", ours(home, &["token"])()),
+    for (name, command, text) in [
+        ("empty Rust", bare(&rust), ""),
+        ("static C", bare(&c), ""),
+        ("ours, `kubectl`", ours(home, &["kubectl"])(), ""),
+        ("ours, `token`", ours(home, &["token"])(), ""),
+        ("ours, `git get`", ours(home, &["git", "get"])(), GIT_REQUEST),
     ] {
-        rows.push((name, 0, system_calls(&command)));
-        rows.last_mut().expect("a row").1 = instructions(command);
+        rows.push((name, instructions(&command, text), system_calls(&command, text)));
     }
     rows
 }
