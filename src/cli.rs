@@ -3,8 +3,9 @@
 //! There is one grammar. Of the subcommands only the one that was named is built, because building all of them takes
 //! longer than the whole rest of a call that finds its token in the cache; help and errors see them all.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
@@ -14,6 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::commands::token::{self, Format, Unwanted};
 use crate::error::{Error, Kind};
 use crate::profile;
+use crate::protocol::docker::Verb;
 use crate::supply::Choice;
 use crate::token::Bearer;
 
@@ -31,6 +33,8 @@ pub struct Asked {
 /// A subcommand with its options.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Job {
+    /// `docker`.
+    Docker(Verb),
     /// `kubectl`.
     Kubectl,
     /// `token`.
@@ -44,6 +48,8 @@ pub enum Stop {
     Print(String),
     /// The arguments make no sense.
     Wrong(Error),
+    /// Those of `docker` make no sense, whose exit status for that is another.
+    WrongDocker(Error),
 }
 
 /// Understands the arguments, the first of which is the name of the program.
@@ -51,10 +57,25 @@ pub enum Stop {
 /// # Errors
 /// [`Stop`].
 pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
+    let args = &spelled_out(args);
     let name = named_subcommand(args);
+    understood(name, args).map_err(|stop| match stop {
+        Stop::Wrong(error) if name == Some("docker") => Stop::WrongDocker(error),
+        stop => stop,
+    })
+}
+
+fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
     let matches = grammar(name).try_get_matches_from(args).map_err(stop)?;
     let text = |matches: &ArgMatches, id: &str| matches.get_one::<String>(id).cloned();
     let job = match matches.subcommand() {
+        Some(("docker", docker)) => {
+            let verb = text(docker, "verb").and_then(|name| Verb::named(&name));
+            // Alone, `-v` asks for the version, as it does of every such helper.
+            let is_version = docker.get_flag("version") || docker.get_flag("verbose");
+            let verb = verb.or(is_version.then_some(Verb::Version));
+            Job::Docker(verb.ok_or_else(|| Stop::Wrong(usage("no command of docker was given", DOCKER_USAGE)))?)
+        }
         Some(("kubectl", _)) => Job::Kubectl,
         Some(("token", token)) => Job::Token(token::Options {
             format: text(token, "format").and_then(|name| Format::named(&name)).unwrap_or(Format::Plain),
@@ -77,11 +98,27 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
     Ok(Asked { choice, verbose: matches.get_flag("verbose"), job })
 }
 
+/// Names of the program that stand for a subcommand: whoever calls it so cannot say more.
+const DIALECTS: [(&str, &str); 1] = [("docker-credential-runai", "docker")];
+
+/// The arguments with the subcommand that the program's name stands for.
+fn spelled_out(args: &[OsString]) -> Cow<'_, [OsString]> {
+    let name = args.first().and_then(|program| Path::new(program).file_stem());
+    match DIALECTS.iter().find(|(dialect, _)| name.is_some_and(|name| name == *dialect)) {
+        Some((_, subcommand)) => {
+            let mut args = args.to_vec();
+            args.insert(1, subcommand.into());
+            Cow::Owned(args)
+        }
+        None => Cow::Borrowed(args),
+    }
+}
+
 /// A subcommand's name and how it is built.
 type Subcommand = (&'static str, fn() -> Command);
 
 /// All subcommands, in the order of the help.
-const SUBCOMMANDS: &[Subcommand] = &[("kubectl", kubectl), ("token", token_grammar)];
+const SUBCOMMANDS: &[Subcommand] = &[("docker", docker), ("kubectl", kubectl), ("token", token_grammar)];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
 /// before it. Anything else gets the whole grammar, which can say what is wrong.
@@ -140,6 +177,21 @@ fn grammar(only: Option<&str>) -> Command {
             "Configuration: ~/.config/runai-credential/config.json, or the variables RUNAI_URL, RUNAI_CLIENT_ID, …",
         )
         .subcommands(subcommands.map(|(_, build)| build()))
+}
+
+const DOCKER_USAGE: &str = "usage: docker-credential-runai get|store|erase|list|version";
+
+fn docker() -> Command {
+    Command::new("docker")
+        .about("Answer docker, skopeo and other clients of registries (docker-credential-helpers)")
+        .arg(
+            Arg::new("verb")
+                .value_name("COMMAND")
+                .value_parser(PossibleValuesParser::new(Verb::NAMES))
+                .help("What is asked; the server comes on standard input"),
+        )
+        .arg(Arg::new("version").long("version").action(ArgAction::SetTrue).help("The same as version"))
+        .after_help("Called by docker under the name docker-credential-runai; see integrations/docker")
 }
 
 fn kubectl() -> Command {
@@ -219,7 +271,7 @@ mod tests {
         let args: Vec<OsString> = line.split(' ').filter(|arg| !arg.is_empty()).map(OsString::from).collect();
         parse(&args).map_err(|stop| match stop {
             Stop::Print(text) => text,
-            Stop::Wrong(error) => format!("{} / {}", error.what, error.hint),
+            Stop::Wrong(error) | Stop::WrongDocker(error) => format!("{} / {}", error.what, error.hint),
         })
     }
 
@@ -255,6 +307,27 @@ mod tests {
             job("rc token -n --min-validity 10m --format=header"),
             token(Format::Header, false, None, Some(Duration::from_secs(600)))
         );
+    }
+
+    #[test]
+    fn the_verbs_of_docker() {
+        let job = |line: &str| parsed(line).map(|asked| (asked.job, asked.verbose));
+        for (line, verb, verbose) in [
+            ("rc docker get", Verb::Get, false),
+            ("/usr/bin/docker-credential-runai store", Verb::Store, false),
+            ("docker-credential-runai --profile p erase", Verb::Erase, false),
+            ("docker-credential-runai -v list", Verb::List, true),
+            ("docker-credential-runai version", Verb::Version, false),
+            ("docker-credential-runai --version", Verb::Version, false),
+            ("docker-credential-runai -v", Verb::Version, true),
+            ("rc docker --version", Verb::Version, false),
+        ] {
+            assert_eq!(job(line), Ok((Job::Docker(verb), verbose)), "{line}");
+        }
+        for line in ["", " get get", " gte", " --get", " get --config"] {
+            let args: Vec<OsString> = format!("docker-credential-runai{line}").split(' ').map(OsString::from).collect();
+            assert!(matches!(parse(&args), Err(Stop::WrongDocker(_))), "{line}");
+        }
     }
 
     #[test]

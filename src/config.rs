@@ -69,6 +69,28 @@ pub fn find_profile(
     named_profile(profile, asked)
 }
 
+/// All profiles that a call about an origin may mean: the named one, or else everything that the file and the environment
+/// describe.
+///
+/// # Errors
+/// As for [`find_profile`].
+pub fn profiles(file: Option<&Path>, named: Option<&str>, system: &System<'_>) -> Result<Vec<Profile>> {
+    if named.is_some() || system.var("RUNAI_PROFILE").is_some() {
+        return Ok(find_profile(file, named, None, system)?.into_iter().collect());
+    }
+    let from_env = profile::from_env(system)?;
+    let place = place(file, system)?;
+    let mut profiles = match place.read() {
+        Ok(text) => {
+            Config::parse(&text, &place.path.to_string_lossy()).map_err(|wrong| wrong.in_file(&place.path))?.profiles
+        }
+        Err(error) if error.is_missing && from_env.is_some() => Vec::new(),
+        Err(error) => return Err(if error.is_missing { half_set(error.error, system) } else { error.error }),
+    };
+    profiles.extend(from_env);
+    Ok(profiles)
+}
+
 /// There is no file; if there is part of a profile in the environment, that is what is missing.
 fn half_set(error: Error, system: &System<'_>) -> Error {
     let set = ["RUNAI_URL", "RUNAI_BASE_URL", "RUNAI_CLIENT_SECRET", "RUNAI_CLIENT_SECRET_FILE", "RUNAI_TOKEN_URL"];

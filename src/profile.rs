@@ -136,7 +136,6 @@ pub struct Profile {
     /// If not empty: the API servers that `kubectl` may be answered for.
     pub clusters: Vec<Origin>,
     /// User name beside the token.
-    #[allow(dead_code, reason = "checked here already; git and docker will hand it out")]
     pub username: String,
     /// PEM roots beside the system's.
     pub ca_file: Option<PathBuf>,

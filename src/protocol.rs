@@ -1,3 +1,4 @@
 //! The protocols of the tools that call: bytes and variables in, bytes out. Pure: no cache, no HTTP, no files.
 
+pub mod docker;
 pub mod kubectl;
