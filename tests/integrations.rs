@@ -1,5 +1,6 @@
 //! What `integrations/` gives people to paste, run by the real programs as it stands.
 
 mod curl;
+mod docker;
 mod kubectl;
 mod oidc_provider;
