@@ -4,6 +4,10 @@ use crate::support::*;
 
 /// The system calls of a hit, one a line, from after the program has been loaded.
 fn trace(home: &Home, args: &[&str], exec_info: bool) -> Option<Vec<String>> {
+    trace_with(home, args, exec_info, std::process::Stdio::null())
+}
+
+fn trace_with(home: &Home, args: &[&str], exec_info: bool, stdin: std::process::Stdio) -> Option<Vec<String>> {
     require("strace")?;
     let trace = home.path().join("trace");
     let mut command = std::process::Command::new("strace");
@@ -15,10 +19,7 @@ fn trace(home: &Home, args: &[&str], exec_info: bool) -> Option<Vec<String>> {
         command
             .env("KUBERNETES_EXEC_INFO", r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential"}"#);
     }
-    command
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
+    command.stdin(stdin).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     Running::start(&mut command).finish().code(0);
     let text = std::fs::read_to_string(&trace).expect("a trace");
     // The first look at a standard stream is the first thing that is ours; before it there is the loader.
@@ -66,6 +67,25 @@ fn a_hit_opens_two_files_and_nothing_else() {
     assert!(written.len() == 1 && written[0].starts_with("write(1, "), "{written:?}");
     let secret = home.path().join("secret").display().to_string();
     assert!(!calls.iter().any(|call| call.contains(&secret) || call.contains("ca.pem") || call.contains("/etc/ssl")));
+}
+
+/// The same two files, and standard input.
+#[test]
+fn a_hit_of_docker_opens_two_files_and_nothing_else() {
+    let issuer = Issuer::start();
+    let home = Home::new();
+    home.keycloak(&issuer);
+    home.run(["token"]).code(0);
+    let request = home.write("request", issuer.url(), 0o600);
+    let request = std::fs::File::open(request).expect("the request");
+    let Some(calls) = trace_with(&home, &["docker", "get"], false, request.into()) else { return };
+    let of = |name: &str| -> Vec<&String> { calls.iter().filter(|call| call.starts_with(name)).collect() };
+    let opened: Vec<&str> = of("open").iter().filter_map(|call| call.split('"').nth(1)).collect();
+    assert!(opened.len() == 2 && opened[0] == home.config_file().display().to_string(), "{opened:?}");
+    no_more_than_reading(&calls);
+    let written = of("write").into_iter().chain(of("pwrite")).collect::<Vec<_>>();
+    assert!(written.len() == 1 && written[0].starts_with("write(1, "), "{written:?}");
+    assert_eq!(issuer.token_requests(), 1);
 }
 
 /// `kubectl` alone leaves a mark, and reads who called it.

@@ -3,7 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -17,7 +17,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::issuer::wire::spawn;
+use super::issuer::wire::{Listener, spawn};
 use super::{Answer, Control, Home, Pki, Request, ServerCert, Site, require};
 
 /// The process; ends when dropped.
@@ -65,7 +65,7 @@ impl Registry {
         let file = files.path().join("config.yml");
         fs::write(&file, config.to_string()).expect("write the registry's configuration");
         let mut command = Command::new(program);
-        command.arg("serve").arg(&file).env_clear().env("OTEL_TRACES_EXPORTER", "none");
+        command.arg("serve").arg(&file).env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start docker-registry");
         let log = child.stderr.take().expect("stderr is a pipe");
@@ -213,4 +213,38 @@ pub(crate) fn write_image(home: &Home, relative: &str) -> String {
     home.write(format!("{relative}/index.json"), index.to_string(), 0o644);
     home.write(format!("{relative}/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#, 0o644);
     format!("oci:{}", home.path().join(relative).display())
+}
+
+/// As much of docker's daemon as `docker login` asks for: whether a password is right.
+pub(crate) struct Daemon {
+    listener: Listener,
+}
+
+impl Daemon {
+    /// One that takes tokens of the issuer.
+    pub(crate) fn start(issuer: &Control) -> Daemon {
+        let issuer = issuer.clone();
+        let answer = move |request: &Request| {
+            if request.path == "/_ping" {
+                return Answer::text(200, "text/plain", "OK").header("Api-Version", "1.47");
+            }
+            assert!(request.path.ends_with("/auth"), "docker asks for {}", request.path);
+            match issuer.issued().iter().any(|issued| request.json()["password"] == issued.as_str()) {
+                true => Answer::json(200, json!({"Status": "Login Succeeded", "IdentityToken": ""})),
+                false => Answer::json(401, json!({"message": "unauthorized"})),
+            }
+        };
+        let listener = Listener::start("daemon", move |mut tcp, floor| {
+            if let Ok(Some(request)) = Request::read(&mut tcp) {
+                let _ = answer(&request).write(&mut tcp, floor, || unreachable!("a daemon grants no tokens"));
+                let _ = tcp.shutdown(Shutdown::Write);
+            }
+        });
+        Daemon { listener }
+    }
+
+    /// What belongs in `DOCKER_HOST`.
+    pub(crate) fn host(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.listener.port())
+    }
 }
