@@ -64,7 +64,8 @@ fn run(home: &Home, tool: &Path, line: &str) -> Outcome {
 #[track_caller]
 fn push(home: &Home, skopeo: &Path, authority: &str) {
     let image = write_image(home, "image");
-    run(home, skopeo, &format!("--insecure-policy copy {image} docker://{authority}/team/app:1")).code(0);
+    // The format that also older docker CLIs can inspect.
+    run(home, skopeo, &format!("--insecure-policy copy --format v2s2 {image} docker://{authority}/team/app:1")).code(0);
 }
 
 #[test]

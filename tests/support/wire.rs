@@ -277,7 +277,10 @@ fn read_chunks(mut received: Vec<u8>, from: &mut impl Read, most: usize) -> io::
     let mut piece = [0; 16 * 1024];
     let mut more = |received: &mut Vec<u8>| match from.read(&mut piece)? {
         0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-        n => Ok(received.extend_from_slice(&piece[..n])),
+        n => {
+            received.extend_from_slice(&piece[..n]);
+            Ok(())
+        }
     };
     loop {
         let end = loop {
