@@ -300,6 +300,14 @@ fn the_profile_of_the_environment() {
     assert_eq!(run("list", "").code(0).silent().json()["registry.acme.example:5000"], "oauth2");
     run("erase", "registry.acme.example:5000").code(0).silent();
     run("list", "").code(0).silent().stdout_is("{}\n");
+    // There is not always a home in CI, and so no place for a file.
+    let mut command = home.command(["docker", "get"]);
+    command.env("RUNAI_URL", issuer.url()).env("RUNAI_REALM", REALM).env("RUNAI_CA_FILE", &ca);
+    command.env("RUNAI_CLIENT_ID", CLIENT_ID).env("RUNAI_CLIENT_SECRET", CLIENT_SECRET).env("RUNAI_HOSTS", REGISTRY);
+    command.env_remove("HOME").env_remove("XDG_CONFIG_HOME").stdin(std::process::Stdio::piped());
+    let mut running = Running::start(&mut command);
+    running.feed("registry.acme.example:5000".into());
+    running.finish().code(0).silent();
 }
 
 /// By a link and by a copy, which is what installers make.
