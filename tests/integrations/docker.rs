@@ -86,6 +86,21 @@ fn a_registry_whose_password_is_the_token() {
 }
 
 #[test]
+fn many_at_once_make_one_token_request() {
+    let Some(skopeo) = require("skopeo") else { return };
+    let issuer = Issuer::start();
+    let Some(site) = guarded_registry(&issuer) else { return };
+    let home = home_for(&issuer, &site.authority());
+    push(&home, &skopeo, &site.authority());
+    home.run_fed(["docker", "erase"], site.authority()).code(0).silent();
+    let inspect = format!("inspect docker://{}/team/app:1", site.authority());
+    for outcome in Running::at_once((0..8).map(|_| command(&home, &skopeo, &inspect)).collect()) {
+        outcome.code(0).silent();
+    }
+    assert_eq!(issuer.token_requests(), 2);
+}
+
+#[test]
 fn a_registry_with_a_token_server() {
     let (Some(docker), Some(skopeo)) = (require("docker"), require("skopeo")) else { return };
     let issuer = Issuer::start();
