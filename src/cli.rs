@@ -15,6 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::commands::token::{self, Format, Unwanted};
 use crate::error::{Error, Kind};
 use crate::profile;
+use crate::protocol::docker::Verb;
 use crate::supply::Choice;
 use crate::token::Bearer;
 
@@ -36,6 +37,8 @@ pub enum Job {
     Kubectl,
     /// `git`, with what git wants done: any word, because git may come to know others.
     Git(String),
+    /// `docker`.
+    Docker(Verb),
     /// `token`.
     Token(token::Options),
 }
@@ -47,6 +50,8 @@ pub enum Stop {
     Print(String),
     /// The arguments make no sense.
     Wrong(Error),
+    /// Those of `docker` make no sense, whose exit status for that is another.
+    WrongDocker(Error),
 }
 
 /// Understands the arguments, the first of which is the name of the program.
@@ -56,9 +61,23 @@ pub enum Stop {
 pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
     let args = &*spelled_out(args);
     let name = named_subcommand(args);
+    understood(name, args).map_err(|stop| match stop {
+        Stop::Wrong(error) if name == Some("docker") => Stop::WrongDocker(error),
+        stop => stop,
+    })
+}
+
+fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
     let matches = grammar(name).try_get_matches_from(args).map_err(stop)?;
     let text = |matches: &ArgMatches, id: &str| matches.get_one::<String>(id).cloned();
     let job = match matches.subcommand() {
+        Some(("docker", docker)) => {
+            let verb = text(docker, "verb").and_then(|name| Verb::named(&name));
+            // Alone, `-v` asks for the version, as it does of every such helper.
+            let is_version = docker.get_flag("version") || docker.get_flag("verbose");
+            let verb = verb.or(is_version.then_some(Verb::Version));
+            Job::Docker(verb.ok_or_else(|| Stop::Wrong(usage("no command of docker was given", DOCKER_USAGE)))?)
+        }
         Some(("kubectl", _)) => Job::Kubectl,
         Some(("git", git)) => Job::Git(text(git, "operation").unwrap_or_default()),
         Some(("token", token)) => Job::Token(token::Options {
@@ -83,7 +102,7 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
 }
 
 /// The names that stand for the program and a subcommand. A name picks a dialect and nothing else.
-const DIALECTS: [(&str, &str); 1] = [("git-credential-runai", "git")];
+const DIALECTS: [(&str, &str); 2] = [("docker-credential-runai", "docker"), ("git-credential-runai", "git")];
 
 /// The arguments with the subcommand that the program's name stands for.
 fn spelled_out(args: &[OsString]) -> Cow<'_, [OsString]> {
@@ -102,7 +121,7 @@ fn spelled_out(args: &[OsString]) -> Cow<'_, [OsString]> {
 type Subcommand = (&'static str, fn() -> Command);
 
 /// All subcommands, in the order of the help.
-const SUBCOMMANDS: &[Subcommand] = &[("kubectl", kubectl), ("git", git), ("token", token_grammar)];
+const SUBCOMMANDS: &[Subcommand] = &[("kubectl", kubectl), ("git", git), ("docker", docker), ("token", token_grammar)];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
 /// before it. Anything else gets the whole grammar, which can say what is wrong.
@@ -161,6 +180,21 @@ fn grammar(only: Option<&str>) -> Command {
             "Configuration: ~/.config/runai-credential/config.json, or the variables RUNAI_URL, RUNAI_CLIENT_ID, …",
         )
         .subcommands(subcommands.map(|(_, build)| build()))
+}
+
+const DOCKER_USAGE: &str = "usage: docker-credential-runai get|store|erase|list|version";
+
+fn docker() -> Command {
+    Command::new("docker")
+        .about("Answer docker, skopeo and other clients of registries (docker-credential-helpers)")
+        .arg(
+            Arg::new("verb")
+                .value_name("COMMAND")
+                .value_parser(PossibleValuesParser::new(Verb::NAMES))
+                .help("What is asked; the server comes on standard input"),
+        )
+        .arg(Arg::new("version").long("version").action(ArgAction::SetTrue).help("The same as version"))
+        .after_help("Called by docker under the name docker-credential-runai; see integrations/docker")
 }
 
 fn kubectl() -> Command {
@@ -252,7 +286,7 @@ mod tests {
         let args: Vec<OsString> = line.split(' ').filter(|arg| !arg.is_empty()).map(OsString::from).collect();
         parse(&args).map_err(|stop| match stop {
             Stop::Print(text) => text,
-            Stop::Wrong(error) => format!("{} / {}", error.what, error.hint),
+            Stop::Wrong(error) | Stop::WrongDocker(error) => format!("{} / {}", error.what, error.hint),
         })
     }
 
@@ -288,6 +322,27 @@ mod tests {
             job("rc token -n --min-validity 10m --format=header"),
             token(Format::Header, false, None, Some(Duration::from_secs(600)))
         );
+    }
+
+    #[test]
+    fn the_verbs_of_docker() {
+        let job = |line: &str| parsed(line).map(|asked| (asked.job, asked.verbose));
+        for (line, verb, verbose) in [
+            ("rc docker get", Verb::Get, false),
+            ("/usr/bin/docker-credential-runai store", Verb::Store, false),
+            ("docker-credential-runai --profile p erase", Verb::Erase, false),
+            ("docker-credential-runai -v list", Verb::List, true),
+            ("docker-credential-runai version", Verb::Version, false),
+            ("docker-credential-runai --version", Verb::Version, false),
+            ("docker-credential-runai -v", Verb::Version, true),
+            ("rc docker --version", Verb::Version, false),
+        ] {
+            assert_eq!(job(line), Ok((Job::Docker(verb), verbose)), "{line}");
+        }
+        for line in ["", " get get", " gte", " --get", " get --config"] {
+            let args: Vec<OsString> = format!("docker-credential-runai{line}").split(' ').map(OsString::from).collect();
+            assert!(matches!(parse(&args), Err(Stop::WrongDocker(_))), "{line}");
+        }
     }
 
     #[test]

@@ -50,23 +50,43 @@ pub fn find_profile(
         }
         _ => {}
     }
-    let place = place(file, system)?;
-    let text = match place.read() {
-        Ok(text) => text,
-        // The environment may be all there is.
-        Err(error) if error.is_missing && asked.is_some() && from_env.is_some() => {
-            return named_profile(from_env, asked);
-        }
-        Err(error) => return Err(if error.is_missing { half_set(error.error, system) } else { error.error }),
-    };
-    let config = Config::parse(&text, &place.path.to_string_lossy()).map_err(|wrong| wrong.in_file(&place.path))?;
+    let from_file = configuration(file, asked.is_some() && from_env.is_some(), system)?;
+    let Some((config, path)) = from_file else { return named_profile(from_env, asked) };
     let found = match (named, asked) {
         (Some(name), _) => config.named(&name),
-        (None, Some(origin)) => return config.serving(origin, from_env, &place.path),
+        (None, Some(origin)) => return config.serving(origin, from_env, &path),
         (None, None) => config.default(),
     };
-    let profile = found.map_err(|wrong| wrong.in_file(&place.path))?;
+    let profile = found.map_err(|wrong| wrong.in_file(&path))?;
     named_profile(Some(profile), asked)
+}
+
+/// All profiles that a call about an origin may mean: the named one, or else everything that the file and the environment
+/// describe.
+///
+/// # Errors
+/// As for [`find_profile`].
+pub fn profiles(file: Option<&Path>, named: Option<&str>, system: &System<'_>) -> Result<Vec<Profile>> {
+    if named.is_some() || system.var("RUNAI_PROFILE").is_some() {
+        return Ok(find_profile(file, named, None, system)?.into_iter().collect());
+    }
+    let from_env = profile::from_env(system)?;
+    let from_file = configuration(file, from_env.is_some(), system)?;
+    let mut profiles = from_file.map_or_else(Vec::new, |(config, _)| config.profiles);
+    profiles.extend(from_env);
+    Ok(profiles)
+}
+
+/// What the file says, and where it is. `None`: there is no file, which is no error if it `may_miss`, because the
+/// environment may be all there is.
+fn configuration(file: Option<&Path>, may_miss: bool, system: &System<'_>) -> Result<Option<(Config, PathBuf)>> {
+    let (path, text) = match place(file, system).and_then(Place::read) {
+        Ok(found) => found,
+        Err(error) if error.is_missing && may_miss => return Ok(None),
+        Err(error) => return Err(if error.is_missing { half_set(error.error, system) } else { error.error }),
+    };
+    let config = Config::parse(&text, &path.to_string_lossy()).map_err(|wrong| wrong.in_file(&path))?;
+    Ok(Some((config, path)))
 }
 
 /// There is no file; if there is part of a profile in the environment, that is what is missing.
@@ -97,7 +117,7 @@ struct Unread {
     is_missing: bool,
 }
 
-fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place> {
+fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place, Unread> {
     let chosen = match file {
         Some(path) => Some((path.to_owned(), "--config")),
         None => (system.env)("RUNAI_CREDENTIAL_CONFIG")
@@ -106,27 +126,31 @@ fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place> {
     };
     if let Some((path, by)) = chosen {
         if !path.is_absolute() {
-            return Err(Error::config(
+            let error = Error::config(
                 format!("{by} is the relative path {}", path.display()),
                 "give the path in full, from /: what a call means must not depend on the folder it is started in",
-            ));
+            );
+            return Err(Unread { error, is_missing: false });
         }
         return Ok(Place { path });
     }
     let base = system.dir("XDG_CONFIG_HOME").or_else(|| system.dir("HOME").map(|home| home.join(".config")));
     match base {
         Some(base) => Ok(Place { path: base.join("runai-credential/config.json") }),
-        None => Err(Error::config(
-            "there is no configuration: HOME is not set to a full path",
-            "set HOME, or name a file with --config, or describe a profile with RUNAI_URL, RUNAI_CLIENT_ID and \
-             RUNAI_CLIENT_SECRET",
-        )),
+        None => {
+            let error = Error::config(
+                "there is no configuration: HOME is not set to a full path",
+                "set HOME, or name a file with --config, or describe a profile with RUNAI_URL, RUNAI_CLIENT_ID and \
+                 RUNAI_CLIENT_SECRET",
+            );
+            Err(Unread { error, is_missing: true })
+        }
     }
 }
 
 impl Place {
     /// Reads the file if it belongs to this user or root and nobody else may write it.
-    fn read(&self) -> Result<String, Unread> {
+    fn read(self) -> Result<(PathBuf, String), Unread> {
         let shown = self.path.display();
         let judge = |meta: &std::fs::Metadata| {
             let owner = meta.uid();
@@ -154,7 +178,7 @@ impl Place {
             };
             Unread { error, is_missing }
         })?;
-        String::from_utf8(bytes).map_err(|error| {
+        let text = String::from_utf8(bytes).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let (line, column) = position(&String::from_utf8_lossy(good));
             let error = Error::config(
@@ -162,7 +186,8 @@ impl Place {
                 "save it as UTF-8 without a byte order mark",
             );
             Unread { error, is_missing: false }
-        })
+        })?;
+        Ok((self.path, text))
     }
 }
 

@@ -47,10 +47,12 @@ pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
         Ok(asked) => asked,
         Err(Stop::Print(text)) => return Reply::of(text),
         Err(Stop::Wrong(error)) => return error.into(),
+        Err(Stop::WrongDocker(error)) => return calls::docker::misused(&error),
     };
     system.verbose.set(asked.verbose);
     let choice = &asked.choice;
     let reply = match &asked.job {
+        Job::Docker(verb) => Ok(calls::docker::answer(*verb, choice, system)),
         Job::Kubectl => calls::kubectl::answer(choice, system),
         Job::Git(verb) => Ok(calls::git::answer(verb, choice, system)),
         Job::Token(options) => commands::token::run(options, choice, system),

@@ -43,6 +43,14 @@ impl Choice {
         self.find(Some(origin), system)
     }
 
+    /// All profiles that a call about an origin may mean.
+    ///
+    /// # Errors
+    /// As for [`config::find_profile`].
+    pub fn profiles(&self, system: &System<'_>) -> Result<Vec<Profile>> {
+        config::profiles(self.config.as_deref(), self.profile.as_deref(), system)
+    }
+
     fn find(&self, asked: Option<&Origin>, system: &System<'_>) -> Result<Option<Profile>> {
         let found = config::find_profile(self.config.as_deref(), self.profile.as_deref(), asked, system)?;
         if let Some(profile) = &found {

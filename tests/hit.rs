@@ -64,6 +64,7 @@ fn a_hit_opens_two_files_and_nothing_else() {
     let requests = [
         (&["token"][..], ""),
         (&["git", "get"], "capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=a.example\n"),
+        (&["docker", "get"], "a.example"),
     ];
     for (args, input) in requests {
         let Some(calls) = trace_fed(&home, args, false, input) else { return };

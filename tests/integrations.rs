@@ -1,6 +1,7 @@
 //! What `integrations/` gives people to paste, run by the real programs as it stands.
 
 mod curl;
+mod docker;
 mod git;
 mod kubectl;
 mod oidc_provider;

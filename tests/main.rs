@@ -3,6 +3,7 @@
 
 mod broker;
 mod config;
+mod docker;
 mod faults;
 mod hit;
 mod house;

@@ -176,6 +176,14 @@ fn the_user_of_the_readme_is_that_of_the_integration() {
 }
 
 #[test]
+fn the_docker_part_of_the_readme_is_that_of_the_integration() {
+    let pasted = page("integrations/docker/config.json");
+    assert!(blocks(&readme(), "json").contains(&pasted), "integrations/docker/config.json");
+    // Both blocks of that page are run by the tests of the integration.
+    assert!(page("integrations/docker/README.md").contains(shell("ln -s").trim()));
+}
+
+#[test]
 fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
     let help = Home::new().run(["token", "--help"]).code(0).stdout.clone();
     let readme = readme();
@@ -186,7 +194,7 @@ fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
     let table = readme.split("| exit | meaning |").nth(1).expect("a table of exit codes");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with("| "));
     let codes: Vec<u8> = rows.filter_map(|row| row.split('|').nth(1)?.trim().parse().ok()).collect();
-    assert_eq!(codes, [0, 2, 3, 4, 5, 6, 7, 74]);
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 74]);
     assert_eq!(shell("tests/run").trim(), "tests/run");
     assert!(page(".ci/run").lines().any(|line| line == "tests/run"), ".ci/run runs the README's test command");
     assert!(page(".ci/run").contains(shell("cargo install").trim()), ".ci/run runs the README's install command");

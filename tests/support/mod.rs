@@ -7,6 +7,7 @@
 //! - [`home`]: a fresh home directory, and the program run in it.
 //! - [`site`]: an HTTPS server that wants a token, with answers of the test's own.
 //! - [`git`]: a git server behind such a site.
+//! - [`registry`]: a registry for images, and who has to show a token where.
 //! - [`servers`]: servers and clients that nobody here wrote.
 //!
 //! Threads only, loopback only, and everything ends when its value is dropped.
@@ -20,6 +21,7 @@ pub(crate) mod issuer;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod pki;
+pub(crate) mod registry;
 pub(crate) mod servers;
 pub(crate) mod site;
 
@@ -29,5 +31,6 @@ pub(crate) use issuer::{Answer, CLIENT_ASSERTION, CLIENT_ID, CLIENT_SECRET, Cont
 pub(crate) use machine::Machine;
 pub(crate) use network::{BlackHole, Connect, Mute, Proxy, refused_url};
 pub(crate) use pki::{Pki, ServerCert};
+pub(crate) use registry::{Daemon, Registry, guarded_registry, token_server, write_image};
 pub(crate) use servers::{NodeServer, client, clients_dir, https_get, https_post, require};
 pub(crate) use site::Site;
