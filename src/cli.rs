@@ -62,7 +62,7 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
     let args = &*spelled_out(args);
     let name = named_subcommand(args);
     understood(name, args).map_err(|stop| match stop {
-        Stop::Wrong(error) if name == Some("docker") => Stop::WrongDocker(error),
+        Stop::Wrong(error) if name == Some("docker") => Stop::WrongDocker(usage(&error.what, DOCKER_USAGE)),
         stop => stop,
     })
 }
@@ -76,7 +76,7 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
             // Alone, `-v` asks for the version, as it does of every such helper.
             let is_version = docker.get_flag("version") || docker.get_flag("verbose");
             let verb = verb.or(is_version.then_some(Verb::Version));
-            Job::Docker(verb.ok_or_else(|| Stop::Wrong(usage("no command of docker was given", DOCKER_USAGE)))?)
+            Job::Docker(verb.ok_or_else(|| Stop::Wrong(usage("no command was given", LIST)))?)
         }
         Some(("kubectl", _)) => Job::Kubectl,
         Some(("git", git)) => Job::Git(text(git, "operation").unwrap_or_default()),
@@ -341,7 +341,8 @@ mod tests {
         }
         for line in ["", " get get", " gte", " --get", " get --config"] {
             let args: Vec<OsString> = format!("docker-credential-runai{line}").split(' ').map(OsString::from).collect();
-            assert!(matches!(parse(&args), Err(Stop::WrongDocker(_))), "{line}");
+            let Err(Stop::WrongDocker(error)) = parse(&args) else { panic!("{line}") };
+            assert_eq!((error.kind, error.hint.as_str()), (Kind::Usage, DOCKER_USAGE), "{line}");
         }
     }
 
