@@ -230,6 +230,8 @@ fn counted() -> Vec<(&'static str, u64, usize)> {
         ("ours, `kubectl`", ours(home, &["kubectl"])(), ""),
         ("ours, `token`", ours(home, &["token"])(), ""),
         ("ours, `git get`", ours(home, &["git", "get"])(), GIT_REQUEST),
+        ("ours, `docker get`", ours(home, &["docker", "get"])(), "gitlab.acme.example"),
+        ("ours, `get`", ours(home, &["get"])(), "{\"uri\":\"https://gitlab.acme.example/a\"}"),
     ] {
         rows.push((name, instructions(&command, text), system_calls(&command, text)));
     }

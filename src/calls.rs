@@ -2,5 +2,6 @@
 //! and its token.
 
 pub mod docker;
+pub mod engflow;
 pub mod git;
 pub mod kubectl;

@@ -39,6 +39,8 @@ pub enum Job {
     Git(String),
     /// `docker`.
     Docker(Verb),
+    /// `get`.
+    Get,
     /// `token`.
     Token(token::Options),
 }
@@ -80,6 +82,7 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
         }
         Some(("kubectl", _)) => Job::Kubectl,
         Some(("git", git)) => Job::Git(text(git, "operation").unwrap_or_default()),
+        Some(("get", _)) => Job::Get,
         Some(("token", token)) => Job::Token(token::Options {
             format: text(token, "format").and_then(|name| Format::named(&name)).unwrap_or(Format::Plain),
             newline: !token.get_flag("no-newline"),
@@ -89,6 +92,7 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
                 token.get_flag("refresh").then_some(Unwanted::Cached)
             },
             min_validity: token.get_one::<Duration>("min-validity").copied(),
+            url: text(token, "url"),
         }),
         _ => return Err(Stop::Wrong(usage("no command was given", LIST))),
     };
@@ -121,7 +125,8 @@ fn spelled_out(args: &[OsString]) -> Cow<'_, [OsString]> {
 type Subcommand = (&'static str, fn() -> Command);
 
 /// All subcommands, in the order of the help.
-const SUBCOMMANDS: &[Subcommand] = &[("kubectl", kubectl), ("git", git), ("docker", docker), ("token", token_grammar)];
+const SUBCOMMANDS: &[Subcommand] =
+    &[("kubectl", kubectl), ("git", git), ("docker", docker), ("get", get), ("token", token_grammar)];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
 /// before it. Anything else gets the whole grammar, which can say what is wrong.
@@ -215,6 +220,14 @@ fn git() -> Command {
         .after_help("Called by git by the name git-credential-runai; see integrations/git")
 }
 
+fn get() -> Command {
+    Command::new("get")
+        .about("Answer Bazel and other HTTP tools (EngFlow credential helper)")
+        .after_help(
+            "Called by a tool that wants the headers for a URL. Bazel: --credential_helper=*.acme.example=/path/to/runai-credential",
+        )
+}
+
 fn token_grammar() -> Command {
     Command::new("token")
         .about("Print the bearer token")
@@ -246,6 +259,12 @@ fn token_grammar() -> Command {
                 .value_name("DURATION")
                 .value_parser(|text: &str| profile::duration(text).ok_or("write it like 500ms, 90s, 10m or 2h"))
                 .help("Fail (exit 7) unless the token lives this long, such as 10m"),
+        )
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .help("Print the token that may go to this URL, or fail (exit 6)"),
         )
         .after_help("Example: runai-credential token --format header | curl -H @- https://app.run.ai/api/v1/…")
 }
@@ -312,7 +331,7 @@ mod tests {
     fn the_options_of_token() {
         let job = |line: &str| parsed(line).map(|asked| asked.job);
         let token = |format, newline, unwanted, min_validity| {
-            Ok(Job::Token(token::Options { format, newline, unwanted, min_validity }))
+            Ok(Job::Token(token::Options { format, newline, unwanted, min_validity, url: None }))
         };
         assert_eq!(job("rc token"), token(Format::Plain, true, None, None));
         assert_eq!(job("rc token --format json --refresh"), token(Format::Json, true, Some(Unwanted::Cached), None));

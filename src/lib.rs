@@ -55,6 +55,7 @@ pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
         Job::Docker(verb) => Ok(calls::docker::answer(*verb, choice, system)),
         Job::Kubectl => calls::kubectl::answer(choice, system),
         Job::Git(verb) => Ok(calls::git::answer(verb, choice, system)),
+        Job::Get => calls::engflow::answer(choice, system),
         Job::Token(options) => commands::token::run(options, choice, system),
     };
     reply.unwrap_or_else(Reply::from)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::broker::{Broker, Fetch, Want};
 use crate::cache::{Entry, Identity};
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::issuer;
 use crate::origin::Origin;
 use crate::profile::{Profile, Proof};
@@ -41,6 +41,24 @@ impl Choice {
     /// As for [`config::find_profile`].
     pub fn profile_for(&self, origin: &Origin, system: &System<'_>) -> Result<Option<Profile>> {
         self.find(Some(origin), system)
+    }
+
+    /// The profile whose token may go to this URL.
+    ///
+    /// # Errors
+    /// [`Kind::NotOurs`] if that is nobody's, and as for [`config::find_profile`].
+    pub fn profile_for_url(&self, url: &str, system: &System<'_>) -> Result<Profile> {
+        let not_ours = |why: &str| {
+            // User info may be a password, and what is no URL may be anything.
+            let shown = if url.contains('@') { "the URL" } else { url };
+            Error::new(
+                Kind::NotOurs,
+                format!("there is no token for {shown}: {why}"),
+                "add its origin, such as https://api.acme.example, to hosts of the profile that should serve it",
+            )
+        };
+        let (origin, _) = Origin::of_url(url).map_err(|fault| not_ours(&format!("it {fault}")))?;
+        self.profile_for(&origin, system)?.ok_or_else(|| not_ours("no profile has its origin in its hosts"))
     }
 
     /// All profiles that a call about an origin may mean.

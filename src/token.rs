@@ -221,8 +221,14 @@ impl Held {
     /// The expiry that a client is told, which is earlier by the margin, in seconds since 1970; never in the past,
     /// because a client that is told so runs the helper again at once.
     pub fn told_expiry(&self) -> Option<i64> {
+        self.told_expiry_early(Duration::ZERO)
+    }
+
+    /// [`Held::told_expiry`], earlier by `early`, or half the lifetime if that is less, where that is earlier still.
+    pub fn told_expiry_early(&self, early: Duration) -> Option<i64> {
         self.life.map(|life| {
-            let told = self.now.unix_seconds_after(life.left().saturating_sub(life.margin()));
+            let early = early.min(life.lifetime / 2).max(life.margin());
+            let told = self.now.unix_seconds_after(life.left().saturating_sub(early));
             told.max(self.now.unix_seconds_after(Duration::from_millis(999)))
         })
     }
@@ -337,6 +343,10 @@ mod tests {
         assert_eq!(held(3600, 0).expires_at(), Some(1_000_000 + 3600));
         assert_eq!(held(3600, 0).told_expiry(), Some(1_000_000 + 3590));
         assert_eq!(held(3600, 3600).told_expiry(), Some(1_000_000));
+        let minute = seconds(60);
+        assert_eq!(held(3600, 0).told_expiry_early(minute), Some(1_000_000 + 3540));
+        assert_eq!(held(80, 0).told_expiry_early(minute), Some(1_000_000 + 40));
+        assert_eq!(held(3600, 3590).told_expiry_early(minute), Some(1_000_000));
         assert_eq!(rfc3339(1_000_000), "1970-01-12T13:46:40Z");
     }
 

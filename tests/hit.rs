@@ -65,6 +65,7 @@ fn a_hit_opens_two_files_and_nothing_else() {
         (&["token"][..], ""),
         (&["git", "get"], "capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=a.example\n"),
         (&["docker", "get"], "a.example"),
+        (&["get"], "{\"uri\":\"https://a.example/v1/x\"}"),
     ];
     for (args, input) in requests {
         let Some(calls) = trace_fed(&home, args, false, input) else { return };

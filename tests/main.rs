@@ -5,6 +5,7 @@ mod broker;
 mod config;
 mod docker;
 mod faults;
+mod get;
 mod hit;
 mod house;
 mod integrations;

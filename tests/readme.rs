@@ -187,7 +187,7 @@ fn the_docker_part_of_the_readme_is_that_of_the_integration() {
 fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
     let help = Home::new().run(["token", "--help"]).code(0).stdout.clone();
     let readme = readme();
-    for option in ["--format", "--min-validity", "--refresh", "--rejected-stdin", "--bearer", "-n"] {
+    for option in ["--format", "--min-validity", "--refresh", "--rejected-stdin", "--url", "--bearer", "-n"] {
         assert!(help.contains(option) && readme.contains(option), "{option}");
     }
     // The codes themselves are those of a unit test beside `Error::exit_code`.

@@ -22,6 +22,8 @@ pub struct Options {
     pub unwanted: Option<Unwanted>,
     /// `--min-validity`.
     pub min_validity: Option<Duration>,
+    /// `--url`: where the token is to go.
+    pub url: Option<String>,
 }
 
 /// Which token will not do.
@@ -72,7 +74,10 @@ pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Result<Re
         Some(Unwanted::Cached) => Some(Not::Cached),
         Some(Unwanted::OnStdin) => Some(Not::This(rejected(system)?)),
     };
-    let profile = choice.profile(system)?;
+    let profile = match &options.url {
+        None => choice.profile(system)?,
+        Some(url) => choice.profile_for_url(url, system)?,
+    };
     let want = Want {
         bearer: choice.bearer(&profile),
         rather: if options.min_validity.is_some() { Duration::ZERO } else { SCRIPT_VALIDITY },
