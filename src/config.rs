@@ -27,7 +27,7 @@ const MAX_CONFIG: u64 = 16 * 1024 * 1024;
 /// `None` says that the origin belongs to no profile, which is not an error.
 ///
 /// # Errors
-/// [`Kind::Config`](crate::error::Kind::Config) for a configuration that is missing, unsafe or wrong, and where two profiles claim one origin.
+/// [`Kind::Config`] for a configuration that is missing, unsafe or wrong, [`Kind::Ambiguous`] where two profiles claim one origin.
 pub fn find_profile(
     file: Option<&Path>,
     named: Option<&str>,

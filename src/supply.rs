@@ -86,7 +86,7 @@ impl Choice {
 /// A token of the profile, by the broker's policy. The two closures are all that a miss has beyond a hit.
 ///
 /// # Errors
-/// Of the secret source, of the server, or [`Kind::TooShort`](crate::error::Kind::TooShort).
+/// Of the secret source, of the server, or [`Kind::TooShort`].
 pub fn obtain(profile: &Profile, want: &Want, system: &System<'_>) -> Result<Held> {
     let broker = Broker { entry: entry(profile, system), system, timeout: profile.timeout };
     let mut fetch = Fetch {

@@ -384,6 +384,25 @@ fn a_broken_configuration_is_no_reason_to_stop_at_other_helpers() {
     }
 }
 
+/// From the page alone: its link, its hosts, its configuration.
+#[test]
+fn the_steps_of_the_page() {
+    let link = README.lines().map(str::trim).find(|line| line.starts_with("ln -s ")).expect("a link");
+    let hosts = README.lines().map(str::trim).find(|line| line.starts_with("\"hosts\"")).expect("hosts");
+    for (program, _) in gits() {
+        let issuer = Issuer::start();
+        let server = GitServer::start(&issuer, &["Basic realm=\"GitLab\""]);
+        let home = Home::new();
+        home.install("runai-credential");
+        Running::start(&mut home.tool("sh", ["-ec", link])).finish().code(0).silent();
+        let hosts = format!("{{{}}}", hosts.replace(HOST, &server.site().url()));
+        home.keycloak_with(&issuer, serde_json::from_str(&hosts).expect("JSON"));
+        home.write(".gitconfig", pasted(&server), 0o600);
+        run(&home, &program, &format!("ls-remote {}", server.repository())).code(0).silent();
+        assert_eq!(issuer.token_requests(), 1);
+    }
+}
+
 /// A copy and a link, by name and by path: the name picks the dialect.
 #[test]
 fn by_every_way_that_git_starts_a_helper() {
