@@ -23,7 +23,7 @@ impl Origin {
     /// # Errors
     /// What is wrong, as the end of a sentence that starts with the URL.
     pub fn parse(text: &str) -> Result<Origin, &'static str> {
-        match Origin::of_url(text)? {
+        match split(text)? {
             (origin, "") => Ok(origin),
             _ => Err("goes on after the host; an origin is https://host[:port] and no more"),
         }
@@ -34,17 +34,7 @@ impl Origin {
     /// # Errors
     /// As for [`Origin::parse`].
     pub fn of_url(url: &str) -> Result<(Origin, &str), &'static str> {
-        let (scheme, rest) = url.split_once("://").ok_or("has no scheme; it should start with https://")?;
-        let https = if scheme.eq_ignore_ascii_case("https") {
-            true
-        } else if scheme.eq_ignore_ascii_case("http") {
-            false
-        } else {
-            return Err("is neither an https nor an http URL");
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        let origin = Origin::of_authority(https, authority)?;
+        let (origin, rest) = split(url)?;
         // Parsers have disagreed about where the host ends in front of these (`https://a.example?@b.example`).
         if rest.starts_with(['?', '#']) {
             return Err("has no path between its host and what follows");
@@ -123,6 +113,21 @@ impl fmt::Display for Origin {
         write!(f, "{scheme}://{}", self.host)?;
         if self.port != default { write!(f, ":{}", self.port) } else { Ok(()) }
     }
+}
+
+/// The origin at the beginning of a URL, and what follows it, unread.
+fn split(url: &str) -> Result<(Origin, &str), &'static str> {
+    let (scheme, rest) = url.split_once("://").ok_or("has no scheme; it should start with https://")?;
+    let https = if scheme.eq_ignore_ascii_case("https") {
+        true
+    } else if scheme.eq_ignore_ascii_case("http") {
+        false
+    } else {
+        return Err("is neither an https nor an http URL");
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
+    Ok((Origin::of_authority(https, authority)?, rest))
 }
 
 /// A host name or an IPv4 address in its one canonical notation.
