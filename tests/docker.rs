@@ -63,8 +63,8 @@ fn what_is_not_ours_is_not_found_in_the_very_words() {
         "registry.acme.example",
         "registry.acme.example:443",
         "http://registry.acme.example:5000",
-        "https://index.docker.io/v1/",
-        "docker.io",
+        "https://hub.example/v1/",
+        "hub.example",
         "evil.example",
         "evil.example/registry.acme.example:5000",
         "registry.acme.example:5000.evil.example",
@@ -229,7 +229,7 @@ fn erase_drops_the_token_of_our_hosts_and_asks_nobody() {
         assert_eq!(tokens(), 1);
         let requests = issuer.connections();
         erase("evil.example");
-        erase("https://index.docker.io/v1/");
+        erase("https://hub.example/v1/");
         erase("user@registry.acme.example:5000");
         assert_eq!(tokens(), 1);
         erase(server);

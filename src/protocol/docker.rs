@@ -256,7 +256,7 @@ mod tests {
             ("registry.acme.example:5000/v1/", &["https://registry.acme.example:5000"]),
             ("https://registry.acme.example", &["https://registry.acme.example"]),
             ("https://registry.acme.example:443/v2/", &["https://registry.acme.example"]),
-            ("https://index.docker.io/v1/", &["https://index.docker.io"]),
+            ("https://hub.example/v1/", &["https://hub.example"]),
             ("http://registry.acme.example", &["http://registry.acme.example"]),
             ("127.0.0.1:5000", &["https://127.0.0.1:5000", "http://127.0.0.1:5000"]),
             ("127.9.9.9", &["https://127.9.9.9", "http://127.9.9.9"]),
