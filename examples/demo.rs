@@ -89,7 +89,7 @@ fn build() -> Result<PathBuf, Box<dyn Error>> {
     // What cargo told us about ourselves would make some of the dependencies' build scripts run again.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+        if name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             build.env_remove(name);
         }
     }
