@@ -7,6 +7,11 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let target = std::env::var("TARGET").unwrap_or_default();
     let host = std::env::var("HOST").unwrap_or_default();
+    if target.contains("-linux-") {
+        // libdbus, which only a keyring needs, imports eighty functions: they are looked up when they are called, and not at
+        // each start. (Rust's own imports do not go through the table that this leaves writable.)
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,lazy");
+    }
     // Only where the C compiler at hand is the target's own and has the library; elsewhere the default is right.
     if target != host || !target.ends_with("-linux-gnu") {
         return;

@@ -39,8 +39,9 @@ pub enum Not {
 
 /// How a token is got when there is none.
 pub struct Fetch<'a> {
-    /// Where the client's proof comes from. Asked once, and once more if the server denies the client.
-    pub secret: &'a mut dyn FnMut(Deadline) -> Result<Secret>,
+    /// Where the client's proof comes from. Asked once, and once more if the server denies the client. Beside the proof comes
+    /// the deadline for what follows: a person who unlocks a keyring takes nothing of the server's time.
+    pub secret: &'a mut dyn FnMut(Span, Deadline) -> Result<(Secret, Deadline)>,
     /// Sends the request, retries included.
     pub request: &'a mut dyn FnMut(&Secret, Deadline) -> Result<Grant, FailedRequest>,
 }
@@ -53,7 +54,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// How much time a fetch has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Span {
+pub enum Span {
     /// The whole: without a token there is no answer.
     Whole,
     /// The little that somebody with a good token may spend on a better one.
@@ -269,7 +270,7 @@ impl Broker<'_> {
 
     /// Reads the secret, asks the server, keeps what comes of it.
     fn fetch(&self, want: &Settled, deadline: Deadline, span: Span, fetch: &mut Fetch<'_>) -> Result<Held> {
-        let mut secret = (fetch.secret)(deadline).inspect_err(|error| {
+        let (mut secret, deadline) = (fetch.secret)(span, deadline).inspect_err(|error| {
             // It pauses refreshes, but does not make anybody forget that the server refused a secret.
             let refusal = self.entry.failure(self.system).filter(|failure| failure.error.kind == Kind::Denied);
             if !refusal.is_some_and(|failure| failure.is_recent()) {
@@ -281,7 +282,7 @@ impl Broker<'_> {
         }
         let mut answer = (fetch.request)(&secret, deadline);
         if matches!(&answer, Err(failed) if failed.error.kind == Kind::Denied)
-            && let Ok(again) = (fetch.secret)(deadline)
+            && let Ok((again, _)) = (fetch.secret)(span, deadline)
             && again != secret
         {
             // A secret that was rotated between our reading it and the server's.

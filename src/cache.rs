@@ -212,6 +212,13 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// Removes all that is kept of the identity.
+    pub fn clear(&self) {
+        for path in ["json", "failed"].into_iter().filter_map(|extension| self.path(extension)) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     /// The last failure, however old.
     pub fn failure(&self, system: &System<'_>) -> Option<Failure> {
         let bytes = read_private(&self.path("failed")?)?;

@@ -13,6 +13,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::commands::token::{self, Format, Unwanted};
+use crate::commands::{login, status};
 use crate::error::{Error, Kind};
 use crate::profile;
 use crate::protocol::docker::Verb;
@@ -43,6 +44,12 @@ pub enum Job {
     Get,
     /// `token`.
     Token(token::Options),
+    /// `login`.
+    Login(login::Login),
+    /// `logout`.
+    Logout,
+    /// `status`.
+    Status(status::Format),
 }
 
 /// Why there is nothing to do.
@@ -94,6 +101,11 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
             min_validity: token.get_one::<Duration>("min-validity").copied(),
             url: text(token, "url"),
         }),
+        Some(("login", login)) => Job::Login(login_of(login)),
+        Some(("logout", _)) => Job::Logout,
+        Some(("status", status)) => Job::Status(
+            text(status, "format").and_then(|name| status::Format::named(&name)).unwrap_or(status::Format::Table),
+        ),
         _ => return Err(Stop::Wrong(usage("no command was given", LIST))),
     };
     // Global options may stand on either side of the subcommand; clap hands them to both.
@@ -125,8 +137,16 @@ fn spelled_out(args: &[OsString]) -> Cow<'_, [OsString]> {
 type Subcommand = (&'static str, fn() -> Command);
 
 /// All subcommands, in the order of the help.
-const SUBCOMMANDS: &[Subcommand] =
-    &[("kubectl", kubectl), ("git", git), ("docker", docker), ("get", get), ("token", token_grammar)];
+const SUBCOMMANDS: &[Subcommand] = &[
+    ("kubectl", kubectl),
+    ("git", git),
+    ("docker", docker),
+    ("get", get),
+    ("token", token_grammar),
+    ("login", login_grammar),
+    ("logout", logout_grammar),
+    ("status", status_grammar),
+];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
 /// before it. Anything else gets the whole grammar, which can say what is wrong.
@@ -267,6 +287,92 @@ fn token_grammar() -> Command {
                 .help("Print the token that may go to this URL, or fail (exit 6)"),
         )
         .after_help("Example: runai-credential token --format header | curl -H @- https://app.run.ai/api/v1/…")
+}
+
+/// The options of `login` that are a key of the profile: the key, the option, what stands for the value, and what it is.
+const LOGIN_TEXTS: [(&str, &str, &str, &str); 8] = [
+    ("url", "url", "URL", "The control plane: the address of Run:ai in the browser"),
+    ("realm", "realm", "REALM", "The realm (Settings > General > Researcher Authentication)"),
+    ("client_id", "client-id", "ID", "The application's name, or client id (Settings > Applications)"),
+    ("api", "api", "API", "Which token endpoint; without it, the one that answers is found"),
+    ("token_url", "token-url", "URL", "The endpoint itself, for api oauth2"),
+    ("scope", "scope", "SCOPE", "Sent as it is"),
+    ("ca_file", "ca-file", "FILE", "PEM certificates to trust beside the system's"),
+    ("proxy", "proxy", "URL", "The proxy, or none"),
+];
+
+fn login_grammar() -> Command {
+    let texts = LOGIN_TEXTS.map(|(key, long, value, help)| {
+        let arg = Arg::new(key).long(long).value_name(value).help(help);
+        if key == "api" { arg.value_parser(PossibleValuesParser::new(profile::Api::NAMES)) } else { arg }
+    });
+    Command::new("login")
+        .about("Make a profile that works: ask for what is missing, get one token as proof, keep the secret in the keyring")
+        .args(texts)
+        .arg(
+            Arg::new("host")
+                .long("host")
+                .value_name("ORIGIN")
+                .action(ArgAction::Append)
+                .help("A host that may have the token through git, docker and get, such as https://gitlab.acme.example"),
+        )
+        .arg(
+            Arg::new("secret-stdin")
+                .long("secret-stdin")
+                .action(ArgAction::SetTrue)
+                .help("Read the secret from standard input"),
+        )
+        .arg(
+            Arg::new("secret-file")
+                .long("secret-file")
+                .value_name("FILE")
+                .conflicts_with("secret-stdin")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Read the secret from this file"),
+        )
+        .arg(
+            Arg::new("store")
+                .long("store")
+                .value_name("WHERE")
+                .default_value("keyring")
+                .value_parser(PossibleValuesParser::new(login::Store::NAMES))
+                .help("Where to keep the secret"),
+        )
+        .after_help("Example: runai-credential login --profile prod --url https://app.run.ai --realm acme")
+}
+
+fn login_of(login: &ArgMatches) -> login::Login {
+    let text = |id: &str| login.get_one::<String>(id).cloned();
+    login::Login {
+        texts: LOGIN_TEXTS.iter().filter_map(|(key, ..)| Some((*key, text(key)?))).collect(),
+        hosts: login.get_many::<String>("host").into_iter().flatten().cloned().collect(),
+        secret: match (login.get_flag("secret-stdin"), login.get_one::<PathBuf>("secret-file")) {
+            (true, _) => login::From::Stdin,
+            (false, Some(path)) => login::From::File(path.clone()),
+            (false, None) => login::From::Prompt,
+        },
+        store: text("store").and_then(|name| login::Store::named(&name)).unwrap_or_default(),
+    }
+}
+
+fn logout_grammar() -> Command {
+    Command::new("logout")
+        .about("Undo login: remove the secret, the cached token and the profile")
+        .after_help("Example: runai-credential logout --profile prod")
+}
+
+fn status_grammar() -> Command {
+    Command::new("status")
+        .about("Say what there is: profiles, where their secrets are, how long their tokens live, what failed last")
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .default_value("table")
+                .value_parser(PossibleValuesParser::new(status::Format::NAMES))
+                .help("How to print it"),
+        )
+        .after_help("Example: runai-credential status --format json")
 }
 
 /// Sorts what clap stops for into what we print and what we fail with.

@@ -1,3 +1,5 @@
 //! The commands that people and their scripts call.
 
+pub mod login;
+pub mod status;
 pub mod token;

@@ -3,20 +3,23 @@
 //! The file is strict JSON and every fault in it names line, column and key. Values are taken apart as raw slices of
 //! the text, so the place of anything is the distance of its slice from the beginning.
 
+mod edit;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, Links};
 use crate::origin::Origin;
+use crate::patch::{self, Key};
 use crate::profile::{self, Draft, Fault, Profile};
 use crate::secret::Source;
 use crate::system::System;
+
+pub use edit::{File, replace};
 
 /// Largest configuration file in bytes: some ten thousand profiles.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
@@ -302,8 +305,7 @@ impl<'a> Text<'a> {
 
     /// The members of an object, in order. A key that stands twice is a fault: one of the two is a mistake.
     fn members(self, of: &str, raw: &'a RawValue) -> Parsed<Vec<Member<'a>>> {
-        let mut parser = serde_json::Deserializer::from_str(raw.get());
-        let pairs = parser.deserialize_map(Pairs).map_err(|error| self.mistyped(of, raw, "an object", &error))?;
+        let pairs = patch::members(raw).map_err(|error| self.mistyped(of, raw, "an object", &error))?;
         let mut members: Vec<Member<'a>> = Vec::with_capacity(pairs.len());
         for (key, raw) in pairs {
             let at = match &key {
@@ -346,30 +348,6 @@ fn kind(raw: &RawValue) -> &'static str {
         _ => "a number",
     }
 }
-
-/// Collects the members of an object without looking into them.
-struct Pairs;
-
-impl<'de> Visitor<'de> for Pairs {
-    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(Key(key)) = map.next_key()? {
-            pairs.push((key, map.next_value()?));
-        }
-        Ok(pairs)
-    }
-}
-
-/// A text, borrowed from the source unless it was written with escapes.
-#[derive(serde::Deserialize)]
-#[serde(transparent)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A configuration, each profile of which has been checked.
 struct Config {

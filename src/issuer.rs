@@ -28,19 +28,25 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time for which a server can ask to be left alone and be heeded: more is a mistake or an attack.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// The proof of the profile's client, read from where it is kept.
+/// The proof of the profile's client, read from where it is kept, and the deadline for what follows: later where somebody,
+/// who `may_be_asked`, had to unlock a keyring.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config).
-pub fn proof(profile: &Profile, system: &System<'_>, deadline: Deadline) -> Result<Secret> {
+pub fn proof(
+    profile: &Profile,
+    may_be_asked: bool,
+    system: &System<'_>,
+    deadline: Deadline,
+) -> Result<(Secret, Deadline)> {
     match &profile.proof {
         Proof::Secret(source, _) => {
             system.note(|| format!("secret: reading {source}"));
-            source.read(system, deadline)
+            source.read(&profile.keyring_entry(system), may_be_asked, system, deadline)
         }
         Proof::Assertion(path) => {
             system.note(|| format!("assertion: reading {}", path.display()));
-            secret::read_assertion(path)
+            Ok((secret::read_assertion(path)?, deadline))
         }
     }
 }
@@ -90,6 +96,33 @@ pub fn fetch(
         std::thread::sleep(pause);
     }
     unreachable!("the loop ends with its last attempt")
+}
+
+/// One request, and all that can be told from it.
+pub struct Probe {
+    /// What came of it.
+    pub outcome: Result<Grant>,
+    /// The status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// What the server's clock showed, in seconds since 1970, if it said so.
+    pub date: Option<i64>,
+    /// The moment before the request.
+    pub asked: Moment,
+}
+
+/// Sends one request and tells all about it, for those who look for what is wrong.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config) if there is nothing to send it by: a broken `ca_file` or proxy.
+pub fn probe(profile: &Profile, proof: &Secret, system: &System<'_>, deadline: Deadline) -> Result<Probe> {
+    let route = Route::of(profile, system)?;
+    let asked = (system.now)();
+    system.note(|| format!("request: POST {} ({})", profile.endpoint, profile.api.name()));
+    let (outcome, status, date) = match route.send(&request::write(profile, proof), deadline) {
+        Ok(response) => (answer::read(profile, proof, &response, asked), Some(response.status), response.date),
+        Err(failure) => (Err(failure), None, None),
+    };
+    Ok(Probe { outcome: outcome.map_err(|failure| failure.error), status, date, asked })
 }
 
 /// Whether a request that failed may be sent again.

@@ -24,15 +24,18 @@ mod config;
 pub mod error;
 mod files;
 mod issuer;
+mod keyring;
 #[cfg(test)]
 mod mutation;
 mod origin;
+mod patch;
 mod profile;
 mod protocol;
 mod reply;
 mod secret;
 mod supply;
 pub mod system;
+mod terminal;
 mod token;
 
 use std::ffi::OsString;
@@ -40,6 +43,7 @@ use std::ffi::OsString;
 use cli::{Job, Stop};
 pub use reply::Reply;
 use system::System;
+pub use terminal::Terminal;
 
 /// Does what `args` ask for; the first of them is the program's name.
 pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
@@ -56,6 +60,9 @@ pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
         Job::Kubectl => calls::kubectl::answer(choice, system),
         Job::Git(verb) => Ok(calls::git::answer(verb, choice, system)),
         Job::Get => calls::engflow::answer(choice, system),
+        Job::Login(login) => commands::login::login(login, choice, system),
+        Job::Logout => commands::login::logout(choice, system),
+        Job::Status(format) => commands::status::run(*format, choice, system),
         Job::Token(options) => commands::token::run(options, choice, system),
     };
     reply.unwrap_or_else(Reply::from)

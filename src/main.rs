@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use runai_credential::Reply;
+use runai_credential::Terminal;
 use runai_credential::error::{Error, Kind};
 use runai_credential::system::{Deadline, Moment, System, process_in};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -75,6 +76,7 @@ fn call() -> u8 {
             Some(format!("{process} {}", program.display()))
         },
         stdin: &read_stdin,
+        terminal: &Terminal::open,
         notes: &|note| say(&format!("runai-credential: note: {note}\n")),
         verbose: Cell::new(false),
     };

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
+use crate::keyring;
 use crate::origin::Origin;
 use crate::secret::Source;
 use crate::system::System;
@@ -164,6 +165,11 @@ impl Profile {
         let named = variables.into_iter().chain([own]).flatten();
         let roots: Vec<String> = named.map(|(name, path)| format!("{name}={}", path.to_string_lossy())).collect();
         (!roots.is_empty()).then(|| roots.join(" "))
+    }
+
+    /// The place of its client's secret in the keyring.
+    pub fn keyring_entry(&self, system: &System<'_>) -> keyring::Entry {
+        keyring::Entry::new(&self.endpoint, &self.client_id, self.roots(system).as_deref())
     }
 
     /// Refuses a cluster that the profile does not name; a profile that names none serves all.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::files::{self, Links};
+use crate::keyring;
 use crate::system::{Deadline, System};
 
 /// Longest client secret in bytes.
@@ -86,18 +87,24 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// Reads the secret, within `deadline`.
+    /// Reads the secret, within `deadline`; from the keyring it is that of `entry`. Beside it comes the deadline for what
+    /// follows, see [`keyring::Entry::read`].
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config), naming the source, if it is missing, unsafe, late or holds
     /// something that cannot be a secret.
-    pub fn read(&self, system: &System<'_>, deadline: Deadline) -> Result<Secret> {
+    pub fn read(
+        &self,
+        entry: &keyring::Entry,
+        may_be_asked: bool,
+        system: &System<'_>,
+        mut deadline: Deadline,
+    ) -> Result<(Secret, Deadline)> {
         let (bytes, hint) = match self {
             Source::Keyring => {
-                return Err(Error::config(
-                    "the client secret is in the keyring, which this version cannot read",
-                    "use {\"file\": …}, {\"env\": …} or {\"command\": […]} as client_secret",
-                ));
+                let bytes;
+                (bytes, deadline) = entry.read(may_be_asked, system, deadline)?;
+                (bytes, "run runai-credential login, which replaces it")
             }
             Source::File(path) => (
                 read_file("client secret", path, MAX_SECRET)?,
@@ -118,8 +125,9 @@ impl Source {
                  printable ASCII",
             ),
         };
-        Secret::new(&bytes, MAX_SECRET)
-            .map_err(|fault| Error::config(format!("the client secret from {self} {fault}; it was not sent"), hint))
+        let secret = Secret::new(&bytes, MAX_SECRET)
+            .map_err(|fault| Error::config(format!("the client secret from {self} {fault}; it was not sent"), hint))?;
+        Ok((secret, deadline))
     }
 }
 

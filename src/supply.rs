@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use crate::broker::{Broker, Fetch, Want};
+use crate::broker::{Broker, Fetch, Span, Want};
 use crate::cache::{Entry, Identity};
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -90,7 +90,7 @@ impl Choice {
 pub fn obtain(profile: &Profile, want: &Want, system: &System<'_>) -> Result<Held> {
     let broker = Broker { entry: entry(profile, system), system, timeout: profile.timeout };
     let mut fetch = Fetch {
-        secret: &mut |deadline| issuer::proof(profile, system, deadline),
+        secret: &mut |span, deadline| issuer::proof(profile, span == Span::Whole, system, deadline),
         request: &mut |proof, deadline| issuer::fetch(profile, proof, system, deadline),
     };
     broker.obtain(want, &mut fetch)

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::terminal::Terminal;
+
 /// What the program may ask of the machine it runs on.
 pub struct System<'a> {
     /// An environment variable.
@@ -25,6 +27,8 @@ pub struct System<'a> {
     /// Reads standard input to its end, at most as many bytes as given. A caller that has to refuse longer input asks for
     /// one more than it takes.
     pub stdin: &'a dyn Fn(usize) -> std::io::Result<Vec<u8>>,
+    /// The person at the terminal, if there is one.
+    pub terminal: &'a dyn Fn() -> Option<Terminal>,
     /// Receives the steps that `--verbose` shows, one line each.
     pub notes: &'a dyn Fn(&str),
     /// Whether anyone wants the notes; set once the command line is understood.
@@ -140,6 +144,11 @@ impl Deadline {
     /// Whether nothing is left.
     pub fn passed(self) -> bool {
         self.left().is_zero()
+    }
+
+    /// This one, later by `time`.
+    pub fn later_by(self, time: Duration) -> Deadline {
+        Deadline(self.0 + time.min(Duration::from_secs(3600)))
     }
 
     /// The earlier one of this and `budget` from now.

@@ -35,6 +35,7 @@ fn with_system<T>(variables: &[(&str, &str)], act: impl FnOnce(&System<'_>) -> T
         host: &String::new,
         parent: &|| None,
         stdin: &|_| unreachable!("no profile depends on standard input"),
+        terminal: &|| None,
         notes: &|_| {},
         verbose: std::cell::Cell::new(false),
     })

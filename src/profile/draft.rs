@@ -280,8 +280,9 @@ fn choice<T>(key: &'static str, value: &str, names: &[&str], named: impl Fn(&str
     known.ok_or_else(|| Fault::new(key, format!("is none of {}", names.join(", "))))
 }
 
-/// The shapes of a `client_secret`, for hints; the keyring is not among them as long as it cannot be read.
-pub const SOURCES: &str = "write {\"file\": PATH}, {\"env\": NAME} or {\"command\": [PATH, ARG, …]}";
+/// The shapes of a `client_secret`, for hints.
+pub const SOURCES: &str =
+    "write {\"keyring\": true}, {\"file\": PATH}, {\"env\": NAME} or {\"command\": [PATH, ARG, …]}";
 
 /// What to do about a value of `key` that cannot be taken.
 pub fn remedy(key: &str) -> String {

@@ -75,6 +75,7 @@ impl Machine {
             host: &|| self.host.to_owned(),
             parent: &|| self.parent.map(str::to_owned),
             stdin: &|most| Ok(self.stdin.iter().copied().take(most).collect()),
+            terminal: &|| None,
             notes: &|note| {
                 notes.borrow_mut().push_str(note);
                 notes.borrow_mut().push('\n');

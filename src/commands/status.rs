@@ -1,0 +1,151 @@
+//! `status`: what there is, a line a profile. It asks no server and no keyring.
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::profile::{Profile, Proof};
+use crate::reply::Reply;
+use crate::supply::{self, Choice};
+use crate::system::System;
+use crate::token::rfc3339;
+
+/// What is known of one profile.
+#[derive(Serialize)]
+struct Row {
+    profile: String,
+    default: bool,
+    endpoint: String,
+    api: &'static str,
+    client_id: String,
+    secret: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Cached>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<LastFailure>,
+}
+
+/// A token in the cache that could be handed out.
+#[derive(Serialize)]
+struct Cached {
+    expires_in: u64,
+    expires_at: Option<String>,
+}
+
+/// What went wrong last, unless a token came after it.
+#[derive(Serialize)]
+struct LastFailure {
+    seconds_ago: u64,
+    error: String,
+    hint: String,
+}
+
+/// The form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A table for people.
+    Table,
+    /// A list of objects.
+    Json,
+}
+
+impl Format {
+    /// The names on the command line.
+    pub const NAMES: [&'static str; 2] = ["table", "json"];
+
+    /// The one called `name`.
+    pub fn named(name: &str) -> Option<Format> {
+        match name {
+            "table" => Some(Format::Table),
+            "json" => Some(Format::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Says what there is.
+///
+/// # Errors
+/// As for [`Choice::profiles`].
+pub fn run(format: Format, choice: &Choice, system: &System<'_>) -> Result<Reply> {
+    let profiles = choice.profiles(system)?;
+    // Which one a call means that says nothing; several without a default are no error here.
+    let default = choice.profile(system).ok().map(|profile| profile.name);
+    let rows: Vec<Row> = profiles
+        .iter()
+        .map(|profile| row(profile, default.as_deref() == Some(&profile.name), choice, system))
+        .collect();
+    Ok(Reply::of(match format {
+        Format::Json => serde_json::to_string_pretty(&rows).unwrap_or_default() + "\n",
+        Format::Table => table(&rows),
+    }))
+}
+
+fn row(profile: &Profile, default: bool, choice: &Choice, system: &System<'_>) -> Row {
+    let entry = supply::entry(profile, system);
+    let held = entry.read(choice.bearer(profile), system).filter(|held| held.life.is_some_and(|life| life.usable()));
+    Row {
+        profile: profile.name.clone(),
+        default,
+        endpoint: profile.endpoint.clone(),
+        api: profile.api.name(),
+        client_id: profile.client_id.clone(),
+        secret: match &profile.proof {
+            Proof::Secret(source, _) => source.to_string(),
+            Proof::Assertion(path) => format!("the assertion in {}", path.display()),
+        },
+        token: held.and_then(|held| {
+            let left = held.life?.left();
+            Some(Cached { expires_in: left.as_secs(), expires_at: held.expires_at().map(rfc3339) })
+        }),
+        last_failure: entry.failure(system).map(|failure| LastFailure {
+            seconds_ago: failure.age.as_secs(),
+            error: failure.error.what,
+            hint: failure.error.hint,
+        }),
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "There is no profile; runai-credential login makes one.\n".to_owned();
+    }
+    let mut lines = vec![["PROFILE", "CLIENT", "ENDPOINT", "SECRET", "TOKEN", "LAST FAILURE"].map(str::to_owned)];
+    lines.extend(rows.iter().map(|row| {
+        [
+            format!("{}{}", row.profile, if row.default { " *" } else { "" }),
+            row.client_id.clone(),
+            row.endpoint.clone(),
+            row.secret.clone(),
+            row.token.as_ref().map_or_else(|| "none".to_owned(), |token| format!("{} left", time(token.expires_in))),
+            row.last_failure.as_ref().map_or_else(
+                || "none".to_owned(),
+                |failure| format!("{} ago: {}", time(failure.seconds_ago), failure.error),
+            ),
+        ]
+    }));
+    let mut widths = [0; 6];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let padded = |line: &[String; 6]| {
+        let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    let mut text: String = lines.iter().map(padded).collect();
+    if rows.iter().any(|row| row.default) && rows.len() > 1 {
+        text.push_str("* is used by a call that names no profile\n");
+    }
+    text
+}
+
+/// A time as people say it.
+fn time(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,214 @@
+//! The keyring of the operating system: where `login` puts a client secret and a fetch reads it.
+//!
+//! An entry is bound to all that decides who gets to see the secret: the token endpoint, the client id, and the roots of
+//! trust that a profile adds. Another configuration that names the same client and endpoint but another `ca_file` finds
+//! nothing. The attributes on Linux are those that `secret-tool` shows: `service` and `username`.
+//!
+//! A keyring may hang in a hundred ways (a daemon that is stopped, a bus that is mute, a prompt that nobody sees), and
+//! none of the libraries bounds them all. So each access runs in a thread that is abandoned when its time is up.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use keyring::Error as Fault;
+
+use crate::error::{Error, Result};
+use crate::system::{Deadline, System};
+
+/// How long an access may take where nobody can answer a prompt. The call as a whole stays within three seconds.
+const ALONE: Duration = Duration::from_millis(2500);
+
+/// How long an access may take where somebody sits at a terminal or a display: time to type the keyring's password.
+const ATTENDED: Duration = Duration::from_secs(60);
+
+/// The place of one secret in the keyring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    service: String,
+    username: String,
+}
+
+impl Entry {
+    /// The place for this client of this endpoint, if the profile trusts these roots beside the system's.
+    pub fn new(endpoint: &str, client_id: &str, roots: Option<&str>) -> Entry {
+        let roots = roots.map_or_else(String::new, |roots| format!(" {roots}"));
+        Entry { service: format!("runai-credential {endpoint}{roots}"), username: client_id.to_owned() }
+    }
+
+    /// Reads the secret. Beside it comes the deadline for what follows: later than `deadline` by the time that somebody
+    /// needed to unlock the keyring, who `may_be_asked` only where a call has nothing to go on with.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config), as for all of these.
+    pub fn read(&self, may_be_asked: bool, system: &System<'_>, deadline: Deadline) -> Result<(Vec<u8>, Deadline)> {
+        let patience = Patience::of(may_be_asked, system, deadline);
+        let secret = self.access(patience, system, "read", keyring::Entry::get_secret)?;
+        let deadline = if patience.is_attended { deadline.later_by(patience.spent()) } else { deadline };
+        Ok((secret, deadline))
+    }
+
+    /// Keeps a secret, in the place of the one that is there.
+    ///
+    /// # Errors
+    /// As for [`Entry::read`].
+    pub fn store(&self, secret: &str, system: &System<'_>) -> Result<()> {
+        let patience = Patience::of(true, system, Deadline::after(ATTENDED));
+        let secret = secret.to_owned();
+        self.access(patience, system, "written", move |entry| entry.set_password(&secret))
+    }
+
+    /// Removes the secret; whether there was one.
+    ///
+    /// # Errors
+    /// As for [`Entry::read`].
+    pub fn remove(&self, system: &System<'_>) -> Result<bool> {
+        let patience = Patience::of(true, system, Deadline::after(ATTENDED));
+        self.access(patience, system, "written", |entry| match entry.delete_credential() {
+            Err(Fault::NoEntry) => Ok(false),
+            removed => removed.map(|()| true),
+        })
+    }
+
+    /// Does something with the entry in a thread of its own, within the time there is for it.
+    fn access<T: Send + 'static>(
+        &self,
+        patience: Patience,
+        system: &System<'_>,
+        done: &str,
+        act: impl FnOnce(&keyring::Entry) -> keyring::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        check_bus(system)?;
+        let Entry { service, username } = self.clone();
+        let (sender, receiver) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
+            let answer = keyring::Entry::new(&service, &username).and_then(|entry| act(&entry));
+            // Nobody waits any more if it took too long.
+            let _ = sender.send(answer);
+        });
+        if let Err(error) = thread {
+            return Err(Error::config(format!("the keyring cannot be {done}: {error}"), "try again"));
+        }
+        match receiver.recv_timeout(patience.deadline.left()) {
+            Ok(answer) => answer.map_err(|fault| self.explain(&fault, done)),
+            Err(_) => Err(Error::config(
+                format!("the keyring cannot be {done}: it did not answer within {} s", patience.seconds()),
+                match patience.is_attended {
+                    true => "answer its prompt, or see whether the keyring's daemon hangs",
+                    false => {
+                        "unlock it, or see whether its daemon hangs; where nobody can unlock a keyring, keep the secret \
+                         in a file or a variable"
+                    }
+                },
+            )),
+        }
+    }
+
+    /// What the library's error means for whoever has to mend it. Its own text is shown where it is of the system; never
+    /// by `Debug`, because that of some of its errors holds the secret.
+    fn explain(&self, fault: &Fault, done: &str) -> Error {
+        let Entry { service, username } = self;
+        match fault {
+            Fault::NoEntry => Error::config(
+                format!("the keyring has no secret for {username} ({service})"),
+                "run runai-credential login, which puts it there",
+            ),
+            Fault::Ambiguous(several) => Error::config(
+                format!("the keyring has {} secrets for {username} ({service})", several.len()),
+                "remove all but one with the keyring's own program, such as seahorse or secret-tool",
+            ),
+            Fault::NoStorageAccess(_) => Error::config(
+                format!("the keyring cannot be {done}: it is locked, and nobody unlocked it"),
+                "unlock it, for example by logging in at the desktop; where nobody can, keep the secret in a file or a \
+                 variable",
+            ),
+            Fault::BadEncoding(_) => Error::config(
+                format!("the keyring has something for {username} ({service}) that is not text"),
+                "run runai-credential login, which replaces it",
+            ),
+            Fault::PlatformFailure(cause) => Error::config(
+                format!("the keyring cannot be {done}: {}", outline(&cause.to_string())),
+                "see whether a keyring runs (gnome-keyring, KWallet, KeePassXC), or keep the secret in a file or a variable",
+            ),
+            _ => Error::config(
+                format!("the keyring cannot be {done}"),
+                "see whether a keyring runs, or keep the secret in a file or a variable",
+            ),
+        }
+    }
+}
+
+/// The words of a D-Bus error that people know how to look up, without the name of its type.
+fn outline(text: &str) -> String {
+    if text.contains("ServiceUnknown") || text.contains("not provided by any .service") {
+        return "no keyring answers on the session bus".to_owned();
+    }
+    text.to_owned()
+}
+
+/// How long an access may take.
+#[derive(Clone, Copy)]
+struct Patience {
+    is_attended: bool,
+    most: Duration,
+    deadline: Deadline,
+}
+
+impl Patience {
+    fn of(may_be_asked: bool, system: &System<'_>, deadline: Deadline) -> Patience {
+        let is_attended = may_be_asked && is_attended(system);
+        // Somebody who types is not bound by the time that a server has.
+        let most = if is_attended { ATTENDED } else { deadline.left().min(ALONE) };
+        Patience { is_attended, most, deadline: Deadline::after(most) }
+    }
+
+    fn spent(self) -> Duration {
+        self.most.saturating_sub(self.deadline.left())
+    }
+
+    fn seconds(self) -> f64 {
+        (self.most.as_secs_f64() * 10.0).round() / 10.0
+    }
+}
+
+/// Whether somebody is there who could answer a prompt.
+fn is_attended(system: &System<'_>) -> bool {
+    ["DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(|name| system.var(name).is_some()) || (system.terminal)().is_some()
+}
+
+/// Refuses a session bus that is not a socket: the other kinds of address start programs (`unixexec:`, `autolaunch:`) or
+/// go over the network, and whoever wrote a kubeconfig can set the variable. Without it libdbus looks for a socket in
+/// `XDG_RUNTIME_DIR`, and would start a bus of its own if there is none.
+///
+/// Source: D-Bus specification, "Server Addresses"; `dbus-sysdeps-unix.c`.
+#[cfg(target_os = "linux")]
+fn check_bus(system: &System<'_>) -> Result<()> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+    const HINT: &str =
+        "run in a session with a keyring (dbus-run-session makes one), or keep the secret in a file or a variable";
+    if let Some(addresses) = (system.env)("DBUS_SESSION_BUS_ADDRESS").filter(|value| !value.is_empty()) {
+        let addresses = addresses.to_string_lossy();
+        if !addresses.split(';').filter(|address| !address.is_empty()).all(|address| address.starts_with("unix:")) {
+            return Err(Error::config(
+                "the keyring was not asked: DBUS_SESSION_BUS_ADDRESS is not the address of a socket (unix:…)",
+                HINT,
+            ));
+        }
+        return Ok(());
+    }
+    let socket = system.dir("XDG_RUNTIME_DIR").map(|dir| dir.join("bus"));
+    let is_ours = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|meta| meta.file_type().is_socket() && meta.uid() == rustix::process::geteuid().as_raw())
+    };
+    match socket.is_some_and(|socket| is_ours(&socket)) {
+        true => Ok(()),
+        false => Err(Error::config("there is no keyring: no session bus is running for this user here", HINT)),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_bus(_: &System<'_>) -> Result<()> {
+    Ok(())
+}
