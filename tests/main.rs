@@ -11,6 +11,7 @@ mod house;
 mod integrations;
 mod issuer;
 mod leaks;
+mod login;
 mod origins;
 mod readme;
 mod refresh;

@@ -384,17 +384,6 @@ fn a_command_has_a_part_of_the_budget_and_the_request_the_rest() {
 }
 
 #[test]
-fn a_keyring_is_not_supported_yet_and_says_so() {
-    let scene = Scene::new();
-    scene.profile(json!({"client_secret": {"keyring": true}}));
-    let outcome = scene.refused(
-        "the client secret is in the keyring, which this version cannot read",
-        "use {\"file\": …}, {\"env\": …} or {\"command\": […]} as client_secret",
-    );
-    outcome.within(Duration::from_secs(2));
-}
-
-#[test]
 fn a_client_assertion_is_one_jwt_and_read_anew_each_time() {
     let scene = Scene::new();
     let path = scene.home.write("jwt", CLIENT_ASSERTION, 0o640);

@@ -8,6 +8,7 @@
 //! - [`site`]: an HTTPS server that wants a token, with answers of the test's own.
 //! - [`git`]: a git server behind such a site.
 //! - [`registry`]: a registry for images, and who has to show a token where.
+//! - [`session`]: a message bus with a real keyring, and a person at a terminal.
 //! - [`servers`]: servers and clients that nobody here wrote.
 //!
 //! Threads only, loopback only, and everything ends when its value is dropped.
@@ -23,6 +24,7 @@ pub(crate) mod network;
 pub(crate) mod pki;
 pub(crate) mod registry;
 pub(crate) mod servers;
+pub(crate) mod session;
 pub(crate) mod site;
 
 pub(crate) use git::GitServer;
@@ -33,4 +35,5 @@ pub(crate) use network::{BlackHole, Connect, Mute, Proxy, refused_url};
 pub(crate) use pki::{Pki, ServerCert};
 pub(crate) use registry::{Daemon, Registry, guarded_registry, token_server, write_image};
 pub(crate) use servers::{NodeServer, client, clients_dir, https_get, https_post, require};
+pub(crate) use session::Session;
 pub(crate) use site::Site;

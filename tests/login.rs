@@ -1,0 +1,303 @@
+//! `login`, `logout`, `status`, and the keyring: with a real Secret Service, at a real terminal.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::session::{at_terminal, keyring_files, mute_bus};
+use crate::support::{Answer, CLIENT_ID, CLIENT_SECRET, Home, Issuer, REALM, Session, refused_url};
+
+/// The options of a login at this issuer.
+fn options(home: &Home, issuer: &Issuer) -> Vec<String> {
+    let ca = home.write("ca.pem", issuer.ca_pem(), 0o644).display().to_string();
+    ["login", "--profile", "prod", "--url", issuer.url(), "--client-id", CLIENT_ID, "--ca-file", &ca, "--secret-stdin"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn login(home: &Home, issuer: &Issuer, more: &[&str]) -> crate::support::Outcome {
+    let more = more.iter().map(|arg| (*arg).to_owned());
+    home.run_fed(options(home, issuer).into_iter().chain(more), format!("{CLIENT_SECRET}\n"))
+}
+
+fn config(home: &Home) -> Value {
+    serde_json::from_slice(&std::fs::read(home.config_file()).expect("a configuration")).expect("JSON")
+}
+
+#[test]
+fn a_secret_is_in_the_keyring_and_nowhere_else() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let session = Session::start(&home);
+    let outcome = login(&home, &issuer, &["--realm", REALM]);
+    outcome.code(0).stdout_has("secret: in the keyring");
+    let ca = home.path().join("ca.pem").display().to_string();
+    assert_eq!(
+        config(&home),
+        json!({"profiles": {"prod": {"url": issuer.url(), "realm": REALM, "client_id": CLIENT_ID, "ca_file": ca,
+            "client_secret": {"keyring": true}}}})
+    );
+    assert_eq!(home.files()[&home.config_file().strip_prefix(home.path()).unwrap().to_owned()], 0o600);
+    assert_eq!(home.grep(CLIENT_SECRET), Vec::<std::path::PathBuf>::new());
+    assert!(keyring_files(&home) > 0);
+
+    // The proof is in the cache, so the first call is a hit; the second is a fetch with the keyring's secret.
+    assert_eq!(issuer.token_requests(), 1);
+    home.run(["token"]).code(0);
+    assert_eq!(issuer.token_requests(), 1);
+    home.run(["token", "--refresh"]).code(0);
+    assert_eq!(issuer.token_requests(), 2);
+
+    // The keyring's own program sees the entry.
+    let service =
+        format!("runai-credential {}/auth/realms/{REALM}/protocol/openid-connect/token ca_file={ca}", issuer.url());
+    let entry = ["lookup", "service", &service, "username", CLIENT_ID];
+    assert_eq!(session.secret_tool(&entry).code(0).stdout, CLIENT_SECRET);
+
+    let outcome = home.run(["logout"]);
+    outcome.code(0).stdout_has("removed from the keyring");
+    assert_eq!(session.secret_tool(&entry).stdout, "");
+    assert_eq!(config(&home), json!({"profiles": {}}));
+    home.run(["token"]).code(3);
+}
+
+#[test]
+fn a_keyring_entry_is_bound_to_endpoint_client_and_roots() {
+    let (home, issuer, other) = (Home::new(), Issuer::start(), Issuer::start());
+    let _session = Session::start(&home);
+    login(&home, &issuer, &["--realm", REALM]).code(0);
+    let good = config(&home);
+    let ca = home.write("other.pem", other.ca_pem(), 0o644);
+    for (key, value) in
+        [("url", json!(other.url())), ("realm", json!("other")), ("client_id", json!("other")), ("ca_file", json!(ca))]
+    {
+        let mut changed = good.clone();
+        changed["profiles"]["prod"][key] = value;
+        home.config(&changed);
+        let outcome = home.run(["token"]);
+        outcome.code(3);
+        assert!(outcome.stderr.contains("the keyring has no secret for"), "{key}: {outcome:?}");
+    }
+    assert_eq!(other.token_requests(), 0);
+}
+
+#[test]
+fn faults_of_a_keyring_are_said_in_time() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let no_bus = login(&home, &issuer, &[]);
+    no_bus.code(3);
+    assert!(no_bus.stderr.contains("no session bus is running for this user here"), "{no_bus:?}");
+    assert!(!home.config_file().exists(), "nothing is half done");
+    {
+        let _mute = mute_bus(&home);
+        let outcome = login(&home, &issuer, &[]);
+        outcome.code(3).within(Duration::from_secs(5));
+        assert!(outcome.stderr.contains("it did not answer within 2.5 s"), "{outcome:?}");
+    }
+    std::fs::remove_file(home.run_dir().join("bus")).expect("remove the socket");
+
+    let mut session = Session::without_keyring(&home);
+    let outcome = login(&home, &issuer, &[]);
+    outcome.code(3);
+    assert!(outcome.stderr.contains("no keyring answers on the session bus"), "{outcome:?}");
+
+    session.start_keyring(true);
+    login(&home, &issuer, &[]).code(0);
+    let service =
+        format!("runai-credential {}/api/v2/token ca_file={}", issuer.url(), home.path().join("ca.pem").display());
+    session.secret_tool_store("another", &["service", &service, "username", CLIENT_ID, "target", "default", "x", "y"]);
+    let outcome = home.run(["token", "--refresh"]);
+    outcome.code(3);
+    assert!(outcome.stderr.contains("the keyring has 2 secrets for"), "{outcome:?}");
+    session.secret_tool(&["clear", "x", "y"]).code(0);
+    home.run(["token", "--refresh"]).code(0);
+
+    session.freeze();
+    let outcome = home.run(["token", "--refresh"]);
+    outcome.code(3).within(Duration::from_secs(5));
+    assert!(outcome.stderr.contains("the keyring cannot be read"), "{outcome:?}");
+    // A token that is there needs no keyring.
+    home.run(["token"]).code(0).within(Duration::from_secs(1));
+
+    session.lock();
+    let outcome = home.run(["token", "--refresh"]);
+    outcome.code(3).within(Duration::from_secs(5));
+    assert!(outcome.stderr.contains("it is locked, and nobody unlocked it"), "{outcome:?}");
+    assert_eq!(home.grep(CLIENT_SECRET), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_bus_that_would_start_a_program_is_refused() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    home.keycloak_with(&issuer, json!({"client_secret": {"keyring": true}}));
+    let mark = home.path().join("started");
+    for address in [
+        format!("unixexec:path=/usr/bin/touch,argv1={}", mark.display()),
+        format!("unix:path=/nowhere;unixexec:path=/usr/bin/touch,argv1={}", mark.display()),
+        "autolaunch:".to_owned(),
+        "tcp:host=127.0.0.1,port=1".to_owned(),
+    ] {
+        let outcome = home.run_with(["token"], |command| {
+            command.env("DBUS_SESSION_BUS_ADDRESS", &address);
+        });
+        outcome.code(3);
+        assert!(outcome.stderr.contains("DBUS_SESSION_BUS_ADDRESS is not the address of a socket"), "{outcome:?}");
+    }
+    assert!(!mark.exists());
+}
+
+#[test]
+fn login_finds_the_api_that_answers() {
+    for (path, more, api, keys) in [
+        ("/auth/realms/acme/protocol/openid-connect/token", &["--realm", REALM][..], "keycloak", json!([null, REALM])),
+        ("/api/v2/token", &["--realm", REALM], "v2", json!(["v2", null])),
+        ("/api/v2/token", &[], "v2", json!([null, null])),
+        ("/api/v1/token", &[], "v1", json!(["v1", null])),
+    ] {
+        let (home, issuer) = (Home::new(), Issuer::start());
+        issuer.script(
+            move |request, _| {
+                if request.path == path { Answer::grant() } else { Answer::text(404, "text/plain", "no") }
+            },
+        );
+        let outcome = login(&home, &issuer, &[more, &["--store", "file"]].concat());
+        outcome.code(0);
+        assert!(outcome.stdout.contains(&format!("(api {api})")), "{outcome:?}");
+        let profile = &config(&home)["profiles"]["prod"];
+        assert_eq!(json!([profile["api"], profile["realm"]]), keys, "{path}");
+        home.run(["token", "--refresh"]).code(0);
+    }
+}
+
+#[test]
+fn a_login_that_fails_changes_nothing() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let before = "{\n  \"profiles\": { \"prod\": {\"url\": \"https://a.example\", \"client_id\": \"c\",\n    \"client_secret\": {\"env\": \"X\"}} }\n}";
+    home.write(home.config_file(), before, 0o640);
+    issuer.set_secret("another");
+    let outcome = login(&home, &issuer, &["--store", "file", "--realm", REALM]);
+    outcome.code(4);
+    assert!(outcome.stderr.contains("invalid_client") || outcome.stderr.contains("unauthorized_client"), "{outcome:?}");
+    let outcome = home.run_fed(
+        ["login", "--url", &refused_url(), "--client-id", "c", "--store", "file", "--secret-stdin", "--profile", "new"],
+        "secret",
+    );
+    outcome.code(5);
+    let text = std::fs::read_to_string(home.config_file()).expect("the configuration");
+    assert_eq!(text, before);
+    assert_eq!(home.grep(CLIENT_SECRET), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn login_keeps_what_others_wrote() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let before = "{\n\t\"$schema\": \"x\",\n\t\"profiles\": {\n\t\t\"other\": {\"url\":\"https://a.example\", \"client_id\":\"c\",  \"client_secret\": {\"env\": \"X\"}}\n\t}\n}\n";
+    home.write(home.config_file(), before, 0o644);
+    let more = ["--store", "file", "--host", "https://git.example", "--host", "https://reg.example:5000"];
+    login(&home, &issuer, &more).code(0);
+    let text = std::fs::read_to_string(home.config_file()).expect("the configuration");
+    let (kept, _) = before.split_once("\n\t}\n}").expect("two braces");
+    assert!(text.starts_with(kept), "{text}");
+    assert_eq!(config(&home)["profiles"]["prod"]["hosts"], json!(["https://git.example", "https://reg.example:5000"]));
+    assert_eq!(home.files()[&home.config_file().strip_prefix(home.path()).unwrap().to_owned()], 0o644);
+    let secret = home.config_file().with_file_name("prod.secret");
+    assert_eq!(home.files()[&secret.strip_prefix(home.path()).unwrap().to_owned()], 0o600);
+
+    // Once more with another host: what is there stays, and only the secret has to be said.
+    let again = ["login", "--profile", "prod", "--host", "https://git2.example", "--store", "file", "--secret-stdin"];
+    home.run_fed(again, CLIENT_SECRET).code(0);
+    let hosts = json!(["https://git.example", "https://reg.example:5000", "https://git2.example"]);
+    assert_eq!(config(&home)["profiles"]["prod"]["hosts"], hosts);
+
+    home.run(["logout", "--profile", "prod"]).code(0);
+    assert!(!secret.exists());
+    assert_eq!(std::fs::read_to_string(home.config_file()).expect("the configuration"), before);
+}
+
+#[test]
+fn login_asks_at_the_terminal_and_does_not_show_the_secret() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let ca = home.write("ca.pem", issuer.ca_pem(), 0o644).display().to_string();
+    let url = format!("{}\n", issuer.url());
+    let outcome = at_terminal(
+        &home,
+        &["login", "--ca-file", &ca, "--store", "file"],
+        &[
+            ("such as https://app.run.ai): ", "http://clear.example\n"),
+            ("such as https://app.run.ai): ", &url),
+            ("Enter if there is none): ", &format!("{REALM}\n")),
+            ("Name or client id: ", &format!("{CLIENT_ID}\n")),
+            ("is not shown): ", &format!("{CLIENT_SECRET}\n")),
+        ],
+        |_| {},
+    );
+    outcome.code(0);
+    for wanted in [
+        "is not an https URL",
+        "Settings > Applications",
+        "Researcher Authentication",
+        "Researcher (L1 or L2)",
+        "Profile default: ",
+    ] {
+        assert!(outcome.stdout.contains(wanted), "{wanted}: {outcome:?}");
+    }
+    assert!(!outcome.stdout.contains(CLIENT_SECRET), "{outcome:?}");
+    home.run(["token"]).code(0);
+}
+
+#[test]
+fn without_a_terminal_login_says_what_is_missing() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    // A new session has no terminal.
+    let ask = |args: &[&str]| {
+        let mut command = home.tool("setsid", ["--wait", env!("CARGO_BIN_EXE_runai-credential"), "login"]);
+        command.args(args);
+        crate::support::Running::start(&mut command).finish()
+    };
+    for (args, option) in [
+        (&[][..], "give --url"),
+        (&["--url", issuer.url(), "--realm", "r"], "give --client-id"),
+        (&["--url", issuer.url(), "--realm", "r", "--client-id", "c"], "give --secret-stdin or --secret-file"),
+    ] {
+        let outcome = ask(args);
+        outcome.code(2);
+        assert!(outcome.stderr.contains(option), "{outcome:?}");
+    }
+    let outcome = ask(&["--url", "https://user:pass@a.example", "--realm", "r"]);
+    outcome.code(2);
+    assert!(!outcome.stderr.contains("pass"), "{outcome:?}");
+}
+
+#[test]
+fn status_is_a_line_a_profile() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let mut config = home.keycloak(&issuer);
+    config["profiles"]["other"] =
+        json!({"url": refused_url(), "client_id": "c2", "client_secret": {"keyring": true}, "timeout": "500ms"});
+    config["profiles"]["other"]["client_secret"] = json!({"env": "S"});
+    config["default_profile"] = json!("prod");
+    home.config(&config);
+    home.run(["token"]).code(0);
+    home.run_with(["token", "--profile", "other"], |command| {
+        command.env("S", "canary-secret");
+    })
+    .code(5);
+    let outcome = home.run(["status"]);
+    outcome.code(0);
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{outcome:?}");
+    assert!(lines[0].starts_with("PROFILE"), "{outcome:?}");
+    let line = |name: &str| *lines.iter().find(|line| line.starts_with(name)).expect("a line");
+    let secret = home.path().join("secret");
+    for part in ["prod *", CLIENT_ID, issuer.url(), &format!("the file {}", secret.display()), " left", "none"] {
+        assert!(line("prod").contains(part), "{part}: {outcome:?}");
+    }
+    for part in ["the variable S", "  none  ", "ago: "] {
+        assert!(line("other").contains(part), "{part}: {outcome:?}");
+    }
+    let json: Value = serde_json::from_str(&home.run(["status", "--format", "json"]).code(0).stdout).expect("JSON");
+    let prod = json.as_array().expect("a list").iter().find(|row| row["profile"] == "prod").expect("prod");
+    assert_eq!(prod["default"], true);
+    assert!(prod["token"]["expires_in"].as_u64().is_some_and(|left| left > 0), "{json}");
+    assert!(!json.to_string().contains(&issuer.last_token()), "{json}");
+    assert_eq!(issuer.token_requests(), 1);
+}
