@@ -212,6 +212,20 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// Writes and removes a file in the folder, to see whether tokens can be kept; the folder.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    pub fn check(&self, system: &System<'_>) -> Result<&Path, String> {
+        let dir = self.dir.as_deref().ok_or("HOME is not set to a full path")?;
+        let name = format!("{}.check", self.name);
+        let now = (system.now)();
+        replace(dir, &name, b"", now.unix_seconds_after(Duration::ZERO), now)
+            .and_then(|()| std::fs::remove_file(dir.join(&name)))
+            .map_err(|error| format!("{}: {error}", dir.display()))?;
+        Ok(dir)
+    }
+
     /// Removes all that is kept of the identity.
     pub fn clear(&self) {
         for path in ["json", "failed"].into_iter().filter_map(|extension| self.path(extension)) {

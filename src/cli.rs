@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::commands::token::{self, Format, Unwanted};
-use crate::commands::{login, status};
+use crate::commands::{doctor, login, status};
 use crate::error::{Error, Kind};
 use crate::profile;
 use crate::protocol::docker::Verb;
@@ -44,6 +44,8 @@ pub enum Job {
     Get,
     /// `token`.
     Token(token::Options),
+    /// `doctor`.
+    Doctor(doctor::Options),
     /// `login`.
     Login(login::Login),
     /// `logout`.
@@ -101,6 +103,10 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
             min_validity: token.get_one::<Duration>("min-validity").copied(),
             url: text(token, "url"),
         }),
+        Some(("doctor", doctor)) => Job::Doctor(doctor::Options {
+            json: text(doctor, "format").as_deref() == Some("json"),
+            audience: text(doctor, "audience"),
+        }),
         Some(("login", login)) => Job::Login(login_of(login)),
         Some(("logout", _)) => Job::Logout,
         Some(("status", status)) => Job::Status(
@@ -146,6 +152,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("login", login_grammar),
     ("logout", logout_grammar),
     ("status", status_grammar),
+    ("doctor", doctor_grammar),
 ];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
@@ -373,6 +380,26 @@ fn status_grammar() -> Command {
                 .help("How to print it"),
         )
         .after_help("Example: runai-credential status --format json")
+}
+
+fn doctor_grammar() -> Command {
+    Command::new("doctor")
+        .about("Go through every step of a real call and say what is wrong and what to do")
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .default_value("text")
+                .value_parser(["text", "json"])
+                .help("How to print it"),
+        )
+        .arg(
+            Arg::new("audience")
+                .long("audience")
+                .value_name("CLIENT")
+                .help("What the API server of the cluster wants in aud (its --oidc-client-id) [default: runai]"),
+        )
+        .after_help("Example: runai-credential doctor --profile prod")
 }
 
 /// Sorts what clap stops for into what we print and what we fail with.

@@ -1,5 +1,6 @@
 //! The commands that people and their scripts call.
 
+pub mod doctor;
 pub mod login;
 pub mod status;
 pub mod token;

@@ -9,6 +9,7 @@ mod proxy;
 mod request;
 mod transport;
 
+use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use crate::error::{Error, FailedRequest, Result};
@@ -17,6 +18,7 @@ use crate::secret::{self, Secret};
 use crate::system::{Deadline, Moment, System};
 use crate::token::Grant;
 
+use request::Request;
 use transport::Route;
 
 /// Requests for one answer, retries included.
@@ -110,15 +112,82 @@ pub struct Probe {
     pub asked: Moment,
 }
 
+/// The way to an endpoint.
+pub struct Way {
+    /// The proxy, without user and password.
+    pub via: Option<String>,
+    /// Which certificates are trusted.
+    pub trusts: String,
+    host: String,
+    port: u16,
+}
+
+impl Way {
+    /// The host whose address has to be found: the endpoint's, or the proxy's.
+    pub fn first(&self) -> &str {
+        &self.host
+    }
+
+    /// The addresses of that host.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`](crate::error::Kind::Unreachable).
+    pub fn addresses(&self, deadline: Deadline) -> Result<Vec<String>> {
+        let failed = |why: &str| {
+            let what = format!("the address of {} cannot be found: {why}", self.host);
+            Error::unreachable(what, "check the spelling of url (or proxy) and the name server")
+        };
+        let (host, port) = (self.host.trim_matches(['[', ']']).to_owned(), self.port);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // The system's resolver has no bound of its own.
+        std::thread::spawn(move || {
+            let found = (host.as_str(), port).to_socket_addrs();
+            let _ = sender.send(found.map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>()));
+        });
+        match receiver.recv_timeout(deadline.left()) {
+            Ok(Ok(mut addresses)) if !addresses.is_empty() => {
+                addresses.dedup();
+                Ok(addresses)
+            }
+            Ok(Ok(_)) => Err(failed("it has none")),
+            Ok(Err(error)) => Err(failed(error.to_string().rsplit(": ").next().unwrap_or_default())),
+            Err(_) => Err(failed("the name server does not answer")),
+        }
+    }
+}
+
+/// Finds the way to the profile's endpoint.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
+pub fn way(profile: &Profile, system: &System<'_>) -> Result<Way> {
+    Ok(Route::of(profile, system)?.way())
+}
+
+/// Sees whether the endpoint answers, without anybody's secret: the outcome is a refusal where all is well.
+///
+/// # Errors
+/// As for [`way`].
+pub fn reach(profile: &Profile, system: &System<'_>, deadline: Deadline) -> Result<Probe> {
+    // What stands for the proof occurs in no answer, so nothing of the answer is hidden.
+    let nobody = Secret::new(b"(no secret)", 16).map_err(|fault| Error::config(fault, ""))?;
+    ask(profile, &nobody, &request::empty(profile), system, deadline)
+}
+
 /// Sends one request and tells all about it, for those who look for what is wrong.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config) if there is nothing to send it by: a broken `ca_file` or proxy.
 pub fn probe(profile: &Profile, proof: &Secret, system: &System<'_>, deadline: Deadline) -> Result<Probe> {
+    let request = request::write(profile, proof);
+    ask(profile, proof, &request, system, deadline)
+}
+
+fn ask(profile: &Profile, proof: &Secret, request: &Request, system: &System<'_>, deadline: Deadline) -> Result<Probe> {
     let route = Route::of(profile, system)?;
     let asked = (system.now)();
     system.note(|| format!("request: POST {} ({})", profile.endpoint, profile.api.name()));
-    let (outcome, status, date) = match route.send(&request::write(profile, proof), deadline) {
+    let (outcome, status, date) = match route.send(request, deadline) {
         Ok(response) => (answer::read(profile, proof, &response, asked), Some(response.status), response.date),
         Err(failure) => (Err(failure), None, None),
     };

@@ -37,6 +37,7 @@ mod supply;
 pub mod system;
 mod terminal;
 mod token;
+mod tools;
 
 use std::ffi::OsString;
 
@@ -60,6 +61,7 @@ pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
         Job::Kubectl => calls::kubectl::answer(choice, system),
         Job::Git(verb) => Ok(calls::git::answer(verb, choice, system)),
         Job::Get => calls::engflow::answer(choice, system),
+        Job::Doctor(options) => Ok(commands::doctor::run(options, choice, system)),
         Job::Login(login) => commands::login::login(login, choice, system),
         Job::Logout => commands::login::logout(choice, system),
         Job::Status(format) => commands::status::run(*format, choice, system),

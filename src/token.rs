@@ -45,14 +45,23 @@ impl Token {
         &self.0
     }
 
-    /// The times that a JWT states about itself; nothing for any other token.
-    fn claims(&self) -> Times {
+    /// The claims of a JWT, whoever signed it; nothing for any other token.
+    pub fn payload(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&self.json()?).ok()
+    }
+
+    /// The times that a JWT states about itself; none for any other token.
+    fn times(&self) -> Times {
+        self.json().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+    }
+
+    /// The middle part of a JWT (RFC 7519 §3).
+    fn json(&self) -> Option<Vec<u8>> {
         let mut parts = self.0.split('.');
         let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Times::default();
+            return None;
         };
-        let Ok(json) = BASE64_URL_SAFE_NO_PAD.decode(payload) else { return Times::default() };
-        serde_json::from_slice(&json).unwrap_or_default()
+        BASE64_URL_SAFE_NO_PAD.decode(payload).ok()
     }
 }
 
@@ -139,7 +148,7 @@ impl Issued {
     /// nor time, `exp` is compared with the local clock: if that is wrong, a token is kept too short or not at all, and
     /// never longer than `exp − iat`.
     pub fn new(token: Token, expires_in: Option<Duration>, server_time: Option<i64>, now: Moment) -> Issued {
-        let Times { exp, iat } = token.claims();
+        let Times { exp, iat } = token.times();
         let local_time = expires_in.is_none().then_some(now.unix_ms as f64 / 1000.0);
         let clock = server_time.map(|seconds| seconds as f64).or(local_time);
         let since = |start: Option<f64>| Some(exp? - start?);

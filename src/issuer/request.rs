@@ -16,14 +16,19 @@ pub(super) struct Request {
     pub(super) body: String,
 }
 
-/// Writes the request of the profile's `api` (see [`Api`]) with `proof`.
-pub(super) fn write(profile: &Profile, proof: &Secret) -> Request {
-    let mut request = Request {
+/// A request with nothing in it, to see whether somebody answers.
+pub(super) fn empty(profile: &Profile) -> Request {
+    Request {
         url: profile.endpoint.clone(),
         content_type: "application/x-www-form-urlencoded",
         authorization: None,
         body: String::new(),
-    };
+    }
+}
+
+/// Writes the request of the profile's `api` (see [`Api`]) with `proof`.
+pub(super) fn write(profile: &Profile, proof: &Secret) -> Request {
+    let mut request = empty(profile);
     let (id, secret) = (profile.client_id.as_str(), proof.expose());
     let json = match profile.api {
         // The spellings of the how-to pages; the OpenAPI description has others, and the server takes both.

@@ -14,9 +14,9 @@ use ureq::unversioned::transport::{
     ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport, time,
 };
 
-use super::Failure;
 use super::proxy;
 use super::request::Request;
+use super::{Failure, Way};
 use crate::error::{Error, Result, printable};
 use crate::files::{self, Links};
 use crate::origin::Origin;
@@ -73,7 +73,9 @@ impl Response {
 
 /// The way to the endpoint of a profile.
 pub(super) struct Route {
-    /// Who is at its end, for messages.
+    /// Who is at its end.
+    origin: Origin,
+    /// The same, for messages.
     host: String,
     /// The proxy, for messages: without user and password.
     via: Option<String>,
@@ -109,7 +111,16 @@ impl Route {
             }
         };
         let (roots, trusts) = roots(profile, system)?;
-        Ok(Route { host: origin.to_string(), via, proxy, roots, trusts })
+        Ok(Route { host: origin.to_string(), origin, via, proxy, roots, trusts })
+    }
+
+    /// What can be said of it.
+    pub(super) fn way(&self) -> Way {
+        let (host, port) = match &self.proxy {
+            Some(proxy) => (proxy.host().to_owned(), proxy.port()),
+            None => (self.origin.host().to_owned(), self.origin.port()),
+        };
+        Way { via: self.via.clone(), trusts: self.trusts.clone(), host, port }
     }
 
     /// Sends `request` and reads the answer, within `deadline` whatever the other side does.

@@ -1,0 +1,384 @@
+//! `doctor`: every step of a real call, in order, with its outcome and what to do. It goes on after a fault, so that two at
+//! once are both named, and never shows a secret or a token.
+
+mod clients;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, Kind};
+use crate::issuer::{self, Probe};
+use crate::profile::{self, Profile, Proof};
+use crate::reply::Reply;
+use crate::supply::{self, Choice};
+use crate::system::{Deadline, System};
+use crate::token::{Bearer, Grant, rfc3339};
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `--format json`.
+    pub json: bool,
+    /// `--audience`: the client id that the cluster's API server wants to see in a token.
+    pub audience: Option<String>,
+}
+
+/// What Run:ai's documentation sets as `--oidc-client-id` of the API server.
+const AUDIENCE: &str = "runai";
+
+/// How far a clock may be off without a word: no certificate and no token minds that much.
+const SKEW: i64 = 60;
+
+/// How long the server may take; a patient call, because somebody is watching.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Ok,
+    /// Something is not as it should be, but a call would succeed.
+    Warning,
+    /// A call would fail.
+    Failed,
+    /// It could not be looked at, or is not in use.
+    Skipped,
+}
+
+/// One step of a call.
+#[derive(Debug, Serialize)]
+struct Step {
+    step: &'static str,
+    outcome: Outcome,
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+    milliseconds: u64,
+    #[serde(skip)]
+    exit: u8,
+}
+
+/// What came of a step, before it has a name and a time.
+struct Found(Outcome, String, Option<String>, u8);
+
+impl Found {
+    fn ok(what: impl Into<String>) -> Found {
+        Found(Outcome::Ok, what.into(), None, 0)
+    }
+
+    fn skipped(what: impl Into<String>) -> Found {
+        Found(Outcome::Skipped, what.into(), None, 0)
+    }
+
+    fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Found {
+        Found(Outcome::Warning, what.into(), Some(remedy.into()), 0)
+    }
+
+    fn failed(what: impl Into<String>, remedy: impl Into<String>) -> Found {
+        Found(Outcome::Failed, what.into(), Some(remedy.into()), Error::config("", "").exit_code())
+    }
+}
+
+impl From<Error> for Found {
+    fn from(error: Error) -> Found {
+        let exit = error.exit_code();
+        Found(Outcome::Failed, error.what, Some(error.hint), exit)
+    }
+}
+
+/// The steps so far.
+struct Report<'a> {
+    system: &'a System<'a>,
+    steps: Vec<Step>,
+    /// When the step began that is being looked at.
+    since: i64,
+}
+
+impl Report<'_> {
+    fn add(&mut self, step: &'static str, found: impl Into<Found>) {
+        let Found(outcome, what, remedy, exit) = found.into();
+        let now = (self.system.now)().boot_ms;
+        let milliseconds = u64::try_from(now - self.since).unwrap_or_default();
+        self.since = now;
+        self.steps.push(Step { step, outcome, what, remedy, milliseconds, exit });
+    }
+}
+
+/// Looks at everything and says what it found. The exit status is that of the first fault, 0 if a call would succeed.
+pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Reply {
+    let mut report = Report { system, steps: Vec::new(), since: (system.now)().boot_ms };
+    let profile = choice.profile(system);
+    match &profile {
+        Ok(profile) => {
+            let Profile { name, source, client_id, endpoint, api, .. } = profile;
+            let found = format!("profile {name} ({source}): client {client_id} at {endpoint} (api {})", api.name());
+            report.add("configuration", Found::ok(found));
+        }
+        Err(error) => report.add("configuration", error.clone()),
+    }
+    let profile = profile.ok();
+    if let Some(profile) = &profile {
+        variables(profile, choice, &mut report);
+        let grant = call(profile, &mut report);
+        let kubectl = clients::kubectl(Some(profile), &mut report);
+        tokens(profile, choice, grant.as_ref(), kubectl.calls_us, options, &mut report);
+    } else {
+        clients::kubectl(None, &mut report);
+    }
+    clients::git(profile.as_ref(), &mut report);
+    clients::docker(profile.as_ref(), choice, &mut report);
+
+    let status = report.steps.iter().map(|step| step.exit).find(|exit| *exit != 0).unwrap_or(0);
+    let stdout = if options.json { json(&report.steps) } else { text(&report.steps) };
+    Reply { stdout: stdout.into_bytes(), stderr: String::new(), status }
+}
+
+/// Variables that people set and then wonder about.
+fn variables(profile: &Profile, choice: &Choice, report: &mut Report<'_>) {
+    let system = report.system;
+    let unused = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .into_iter()
+        .find(|name| system.var(name).is_some() && profile.tls_variable(name, system).is_none());
+    let shadowed = profile.name == profile::ENV
+        && choice.profile.is_none()
+        && supply::Choice { profile: None, ..choice.clone() }.profiles(system).is_ok_and(|profiles| profiles.len() > 1);
+    let found = if let Some(name) = unused {
+        Found::warning(
+            format!("{name} is set and not used: it counts only for the profile env"),
+            format!("set ca_file in profile {} if the control plane needs that certificate", profile.name),
+        )
+    } else if shadowed {
+        Found::warning(
+            "RUNAI_CLIENT_ID is set, so the environment is used and not the configuration file",
+            "unset RUNAI_CLIENT_ID, or name a profile with --profile or RUNAI_PROFILE",
+        )
+    } else {
+        Found::ok("none that stands in the way")
+    };
+    report.add("variables", found);
+}
+
+/// The call itself: secret, way, server, clock, cache. What the server granted, if it did.
+fn call(profile: &Profile, report: &mut Report<'_>) -> Option<Grant> {
+    let system = report.system;
+    let proof = issuer::proof(profile, true, system, Deadline::after(profile.timeout));
+    let from = match &profile.proof {
+        Proof::Secret(source, _) => source.to_string(),
+        Proof::Assertion(path) => format!("the assertion in {}", path.display()),
+    };
+    match &proof {
+        Ok(_) => report.add("secret", Found::ok(format!("read from {from}"))),
+        Err(error) => report.add("secret", error.clone()),
+    }
+
+    let way = match issuer::way(profile, system) {
+        Ok(way) => way,
+        Err(error) => {
+            report.add("proxy", error);
+            return None;
+        }
+    };
+    let via = way.via.as_ref().map_or_else(|| "none".to_owned(), |via| format!("through {via}"));
+    report.add("proxy", Found::ok(via));
+
+    match way.addresses(Deadline::after(PATIENCE)) {
+        Ok(addresses) => report.add("name", Found::ok(format!("{} is {}", way.first(), addresses.join(", ")))),
+        Err(error) => {
+            report.add("name", error);
+            report.add("server", Found::skipped("its address is not known"));
+            cache(profile, None, report);
+            return None;
+        }
+    }
+
+    let probe = match &proof {
+        Ok((proof, _)) => issuer::probe(profile, proof, system, Deadline::after(PATIENCE)),
+        Err(_) => issuer::reach(profile, system, Deadline::after(PATIENCE)),
+    };
+    let grant = match probe {
+        Ok(probe) => server(&probe, proof.is_ok(), &way.trusts, report),
+        Err(error) => {
+            report.add("server", error);
+            None
+        }
+    };
+    cache(profile, grant.as_ref(), report);
+    grant
+}
+
+/// What the server's answer tells: that it was reached, what time it is there, and whether it takes the client.
+fn server(probe: &Probe, is_asked: bool, trusts: &str, report: &mut Report<'_>) -> Option<Grant> {
+    let Some(status) = probe.status else {
+        if let Err(error) = &probe.outcome {
+            report.add("server", error.clone());
+        }
+        return None;
+    };
+    report.add(
+        "server",
+        Found::ok(format!("it answers (HTTP {status}); its certificate is good (trusted are {trusts})")),
+    );
+    report.add("clock", clock(probe));
+    if !is_asked {
+        report.add("token", Found::skipped("without the secret there is none to ask for"));
+        return None;
+    }
+    match &probe.outcome {
+        Ok(grant) => {
+            let lives = grant.access.lifetime.map_or_else(
+                || "nobody says how long it lives, so it is asked for each time".to_owned(),
+                |life| format!("it lives for {} s", life.as_secs()),
+            );
+            report.add("token", Found::ok(format!("the server gave one; {lives}")));
+            Some(grant.clone())
+        }
+        Err(error) => {
+            report.add("token", error.clone());
+            None
+        }
+    }
+}
+
+fn clock(probe: &Probe) -> Found {
+    let Some(date) = probe.date else { return Found::skipped("the server does not say what time it is there") };
+    let ahead = probe.asked.unix_ms.div_euclid(1000) - date;
+    if ahead.abs() <= SKEW {
+        return Found::ok("it agrees with the server's");
+    }
+    let minutes = (ahead.abs() + 30) / 60;
+    let side = if ahead > 0 { "ahead of" } else { "behind" };
+    Found::warning(
+        format!("this machine's clock is {minutes} min {side} the server's"),
+        "set it by NTP (timedatectl set-ntp true): certificates and the expiry that clients are told go by it",
+    )
+}
+
+/// Keeps the token that was granted, as a call would.
+fn cache(profile: &Profile, grant: Option<&Grant>, report: &mut Report<'_>) {
+    let system = report.system;
+    let entry = supply::entry(profile, system);
+    if let Some(grant) = grant {
+        entry.store(grant, system);
+    }
+    let found = match (profile.cached, entry.check(system)) {
+        (false, _) => Found::ok("off, by the profile: each call asks the server"),
+        (true, Ok(folder)) => Found::ok(format!("{} can be written", folder.display())),
+        (true, Err(why)) => Found::warning(
+            format!("the cache cannot be used, so each call asks the server: {why}"),
+            "make the folder yours and writable (mode 0700), or name another one with RUNAI_CREDENTIAL_CACHE_DIR",
+        ),
+    };
+    report.add("cache", found);
+}
+
+/// What the tokens say about themselves, and whether a cluster would take the one that is handed out.
+fn tokens(
+    profile: &Profile,
+    choice: &Choice,
+    grant: Option<&Grant>,
+    is_for_kubectl: bool,
+    options: &Options,
+    report: &mut Report<'_>,
+) {
+    let Some(grant) = grant else { return };
+    let wanted = choice.bearer(profile);
+    let audience = options.audience.as_deref().unwrap_or(AUDIENCE);
+    let fits = |bearer: Bearer| {
+        let claims = grant.issued(bearer).and_then(|issued| issued.token.payload());
+        claims.is_some_and(|claims| audiences(&claims).contains(&audience))
+    };
+    for (bearer, step) in [(Bearer::AccessToken, "access_token"), (Bearer::IdToken, "id_token")] {
+        let Some(issued) = grant.issued(bearer) else {
+            if wanted == bearer {
+                report.add(
+                    step,
+                    Found::failed(
+                        format!("the server gave no {step}, which profile {} hands out", profile.name),
+                        "add openid to the scope if the endpoint gives ID tokens, or set bearer to access_token",
+                    ),
+                );
+            }
+            continue;
+        };
+        let Some(claims) = issued.token.payload() else {
+            report.add(step, Found::ok("no JWT, so it says nothing about itself"));
+            continue;
+        };
+        let about = about(&claims);
+        // An API server is asked only through kubectl; elsewhere nobody may look at the audience.
+        let matters = wanted == bearer && (is_for_kubectl || options.audience.is_some());
+        if !matters || fits(bearer) {
+            let role = if wanted == bearer { "handed out; " } else { "" };
+            report.add(step, Found::ok(format!("{role}{about}")));
+            continue;
+        }
+        let other = Bearer::ALL.into_iter().find(|other| *other != bearer && fits(*other));
+        let remedy = match other {
+            Some(Bearer::IdToken) => "set \"bearer\": \"id_token\" in the profile: that one has it".to_owned(),
+            Some(Bearer::AccessToken) => "set \"bearer\": \"access_token\" in the profile: that one has it".to_owned(),
+            None => format!(
+                "have an audience mapper for {audience} added to the client in Keycloak, or, if the API server has another \
+                 --oidc-client-id, say so with --audience"
+            ),
+        };
+        report.add(
+            step,
+            Found::failed(
+                format!("an API server with --oidc-client-id={audience} refuses it: aud lacks {audience} ({about})"),
+                remedy,
+            ),
+        );
+    }
+}
+
+/// The audiences of a token: `aud` is one name or a list of them (RFC 7519 §4.1.3).
+fn audiences(claims: &Value) -> Vec<&str> {
+    match claims.get("aud") {
+        Some(Value::String(name)) => vec![name],
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The claims that decide whether a server takes a token.
+fn about(claims: &Value) -> String {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or("none");
+    let audiences = audiences(claims);
+    let aud = if audiences.is_empty() { "none".to_owned() } else { audiences.join(", ") };
+    let exp = claims.get("exp").and_then(Value::as_f64).map_or_else(|| "none".to_owned(), |exp| rfc3339(exp as i64));
+    crate::error::printable(&format!("iss {}, aud {aud}, sub {}, exp {exp}", text("iss"), text("sub")), 400)
+}
+
+fn json(steps: &[Step]) -> String {
+    let healthy = steps.iter().all(|step| step.outcome != Outcome::Failed);
+    let report = serde_json::json!({ "healthy": healthy, "steps": steps });
+    serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
+}
+
+fn text(steps: &[Step]) -> String {
+    let mut text = String::new();
+    for Step { step, outcome, what, remedy, milliseconds, .. } in steps {
+        let sign = match outcome {
+            Outcome::Ok => "ok",
+            Outcome::Warning => "WARNING",
+            Outcome::Failed => "FAILED",
+            Outcome::Skipped => "-",
+        };
+        text += &format!("{sign:<8} {step:<13} {what} ({milliseconds} ms)\n");
+        if let Some(remedy) = remedy {
+            text += &format!("{:<22} do: {remedy}\n", "");
+        }
+    }
+    let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count();
+    text += &match (count(Outcome::Failed), count(Outcome::Warning)) {
+        (0, 0) => "Everything is well.\n".to_owned(),
+        (0, warnings) => format!("A call would succeed. Warnings: {warnings}\n"),
+        (failures, warnings) => format!("A call would fail. Faults: {failures}, warnings: {warnings}\n"),
+    };
+    text
+}
+
+/// The kind of a fault of the origin rule, for the steps of the clients.
+const NOT_OURS: Kind = Kind::NotOurs;

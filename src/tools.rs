@@ -1,0 +1,85 @@
+//! The programs that call this one: found on the `PATH`, and run within bounds to ask or tell them something.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use crate::system::{Deadline, System};
+
+/// How long one of them may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The most that is read of what one of them says.
+const MOST: u64 = 4 * 1024 * 1024;
+
+/// What a program said.
+pub struct Said {
+    /// Whether it ended with success.
+    pub is_success: bool,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Where `name` is on the `PATH`. Relative folders of it are left out: they would mean the working directory.
+pub fn find(name: &str, system: &System<'_>) -> Option<PathBuf> {
+    let path = (system.env)("PATH")?;
+    let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    folders.map(|folder| folder.join(name)).find(|file| is_program(file))
+}
+
+/// Whether this is a file that may be run.
+pub fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Runs a program to its end, with nothing on standard input and without our secrets.
+///
+/// # Errors
+/// That of the system; `TimedOut` if it did not end in time.
+pub fn run<S: AsRef<std::ffi::OsStr>>(program: &Path, args: impl IntoIterator<Item = S>) -> std::io::Result<Said> {
+    let mut child = Command::new(program)
+        .args(args)
+        .env_remove("RUNAI_CLIENT_SECRET")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let deadline = Deadline::after(PATIENCE);
+    let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
+    let text = |pipe: Receiver<Vec<u8>>| {
+        let bytes = pipe.recv_timeout(deadline.left()).ok();
+        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok_or(std::io::ErrorKind::TimedOut)
+    };
+    let said = text(stdout).and_then(|stdout| Ok((stdout, text(stderr)?)));
+    let (stdout, stderr) = said.inspect_err(|_| end(&mut child))?;
+    // With its streams closed it is as good as over.
+    while !deadline.passed() {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Said { is_success: status.success(), stdout, stderr });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    end(&mut child);
+    Err(std::io::ErrorKind::TimedOut.into())
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Reads a pipe to its end in a thread of its own, so that no program waits for a reader.
+fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.map(|pipe| pipe.take(MOST).read_to_end(&mut bytes));
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
