@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::commands::token::{self, Format, Unwanted};
-use crate::commands::{doctor, login, status};
+use crate::commands::{doctor, login, setup, status};
 use crate::error::{Error, Kind};
 use crate::profile;
 use crate::protocol::docker::Verb;
@@ -46,6 +46,8 @@ pub enum Job {
     Token(token::Options),
     /// `doctor`.
     Doctor(doctor::Options),
+    /// `setup`.
+    Setup(setup::Options),
     /// `login`.
     Login(login::Login),
     /// `logout`.
@@ -107,6 +109,14 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
             json: text(doctor, "format").as_deref() == Some("json"),
             audience: text(doctor, "audience"),
         }),
+        Some(("setup", options)) => Job::Setup(setup::Options {
+            tool: text(options, "tool")
+                .and_then(|name| setup::Tool::named(&name))
+                .ok_or_else(|| Stop::Wrong(usage("no tool was named", LIST)))?,
+            print: options.get_flag("print"),
+            undo: options.get_flag("undo"),
+            context: text(options, "context"),
+        }),
         Some(("login", login)) => Job::Login(login_of(login)),
         Some(("logout", _)) => Job::Logout,
         Some(("status", status)) => Job::Status(
@@ -153,6 +163,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("logout", logout_grammar),
     ("status", status_grammar),
     ("doctor", doctor_grammar),
+    ("setup", setup_grammar),
 ];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
@@ -380,6 +391,27 @@ fn status_grammar() -> Command {
                 .help("How to print it"),
         )
         .after_help("Example: runai-credential status --format json")
+}
+
+fn setup_grammar() -> Command {
+    Command::new("setup")
+        .about("Tell kubectl, git or docker to ask runai-credential")
+        .arg(
+            Arg::new("tool")
+                .value_name("TOOL")
+                .required(true)
+                .value_parser(PossibleValuesParser::new(setup::Tool::NAMES))
+                .help("Whom to tell"),
+        )
+        .arg(Arg::new("print").long("print").action(ArgAction::SetTrue).help("Show what would be done, and do nothing"))
+        .arg(Arg::new("undo").long("undo").action(ArgAction::SetTrue).help("Restore what was there before"))
+        .arg(
+            Arg::new("context")
+                .long("context")
+                .value_name("NAME")
+                .help("kubectl: the context that is to use the token [default: the current one]"),
+        )
+        .after_help("Example: runai-credential setup kubectl --context acme")
 }
 
 fn doctor_grammar() -> Command {

@@ -2,5 +2,6 @@
 
 pub mod doctor;
 pub mod login;
+pub mod setup;
 pub mod status;
 pub mod token;

@@ -62,6 +62,7 @@ pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
         Job::Git(verb) => Ok(calls::git::answer(verb, choice, system)),
         Job::Get => calls::engflow::answer(choice, system),
         Job::Doctor(options) => Ok(commands::doctor::run(options, choice, system)),
+        Job::Setup(options) => commands::setup::run(options, choice, system),
         Job::Login(login) => commands::login::login(login, choice, system),
         Job::Logout => commands::login::logout(choice, system),
         Job::Status(format) => commands::status::run(*format, choice, system),

@@ -1,0 +1,105 @@
+//! docker: a member of `credHelpers` for each registry. docker has no command for it, so the file is changed, and all that
+//! others wrote in it stays as it is.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{Action, Plan, Scene};
+use crate::error::{Error, Result};
+use crate::files::{self, Links};
+use crate::patch;
+
+/// What docker calls us.
+const HELPER: &str = "runai";
+
+pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
+    let (path, text) = read(scene)?;
+    let link = scene.link("docker-credential-runai")?;
+    let links = scene.links(link.as_ref());
+    let config: Value = parsed(&path, text.as_deref())?;
+    let mut before = match scene.memory {
+        Some(memory) => memory.clone(),
+        None => json!({ "path": path, "was_there": text.is_some(), "had_helpers": config.get("credHelpers").is_some(), "registries": {} }),
+    };
+    before["links"] = links;
+    let mut changed = text.clone().unwrap_or_default();
+    for host in scene.hosts()? {
+        // docker knows registries by their host; that of a plain one on loopback is written the same way.
+        let registry = host.split_once("://").map_or(host.as_str(), |(_, registry)| registry);
+        let found = config["credHelpers"].get(registry);
+        if found.is_some_and(|helper| helper == HELPER) {
+            continue;
+        }
+        if before["registries"].get(registry).is_none() {
+            before["registries"][registry] = found.cloned().unwrap_or(Value::Null);
+        }
+        changed = patch::set(&changed, &["credHelpers", registry], &json!(HELPER).to_string())
+            .map_err(|error| broken(&path, &error))?;
+    }
+    let mut plan = Plan { actions: link.into_iter().collect(), memory: Some(before), ..Plan::default() };
+    if text.as_deref() != Some(&changed) {
+        plan.actions.push(Action::Write(path, changed));
+    }
+    Ok(plan)
+}
+
+pub(super) fn undo(scene: &Scene<'_>) -> Result<Plan> {
+    let (path, text) = read(scene)?;
+    let mut plan = Plan::default();
+    if let Some(text) = text {
+        let mut changed = text.clone();
+        let before = scene.remembered("registries").and_then(Value::as_object);
+        for (registry, helper) in before.into_iter().flatten() {
+            let at = ["credHelpers", registry];
+            let restored = match helper {
+                Value::Null => patch::remove(&changed, &at),
+                helper => patch::set(&changed, &at, &helper.to_string()),
+            };
+            changed = restored.map_err(|error| broken(&path, &error))?;
+        }
+        let now = parsed(&path, Some(&changed))?;
+        let is_empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+        if scene.remembered("had_helpers") == Some(&json!(false)) && is_empty(&now["credHelpers"]) {
+            changed = patch::remove(&changed, &["credHelpers"]).map_err(|error| broken(&path, &error))?;
+        }
+        let now = parsed(&path, Some(&changed))?;
+        plan.actions.push(match scene.remembered("was_there") == Some(&json!(false)) && is_empty(&now) {
+            true => Action::Remove(path),
+            false => Action::Write(path, changed),
+        });
+    }
+    plan.actions.extend(scene.remembered_links());
+    Ok(plan)
+}
+
+/// docker's configuration: where it is, and what it says if it is there.
+fn read(scene: &Scene<'_>) -> Result<(PathBuf, Option<String>)> {
+    let system = scene.system;
+    let folder = system.dir("DOCKER_CONFIG").or_else(|| system.dir("HOME").map(|home| home.join(".docker")));
+    let path = folder
+        .ok_or_else(|| Error::config("HOME is not set to a full path", "set HOME, or DOCKER_CONFIG"))?
+        .join("config.json");
+    let failed = |why: String| {
+        let what = format!("docker's configuration {} cannot be read: {why}", path.display());
+        Error::config(what, "see that it is a text file that you may read")
+    };
+    match files::read(&path, Links::Followed, 16 * 1024 * 1024, |_| Ok(())) {
+        Ok(bytes) => {
+            let text = String::from_utf8(bytes).map_err(|error| failed(error.to_string()))?;
+            Ok((path, Some(text)))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((path, None)),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn parsed(path: &std::path::Path, text: Option<&str>) -> Result<Value> {
+    let text = text.filter(|text| !text.trim().is_empty()).unwrap_or("{}");
+    serde_json::from_str(text).map_err(|error| broken(path, &error))
+}
+
+fn broken(path: &std::path::Path, error: &serde_json::Error) -> Error {
+    let what = format!("docker's configuration {} is not what it should be: {error}", path.display());
+    Error::config(what, "correct it there; nothing was changed")
+}
