@@ -17,4 +17,5 @@ mod origins;
 mod readme;
 mod refresh;
 mod secrets;
+mod setup;
 mod support;

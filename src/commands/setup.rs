@@ -146,13 +146,19 @@ impl Action {
         match self {
             Action::Run(program, args) => {
                 let said = tools::run(program, args).map_err(|error| {
-                    Error::config(format!("{} does not run: {error}", program.display()), "see whether it works by hand")
+                    Error::config(
+                        format!("{} does not run: {error}", program.display()),
+                        "see whether it works by hand",
+                    )
                 })?;
                 if said.is_success {
                     return Ok(());
                 }
                 let why = printable(said.stderr.trim(), 300);
-                Err(Error::config(format!("this failed: {}: {why}", self.shown().trim()), "correct that, then run setup again"))
+                Err(Error::config(
+                    format!("this failed: {}: {why}", self.shown().trim()),
+                    "correct that, then run setup again",
+                ))
             }
             Action::Write(path, text) => {
                 config::replace(path, text.as_bytes(), 0o600).map_err(|error| failed(path, &error))
@@ -161,12 +167,10 @@ impl Action {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(path, &error)),
                 _ => Ok(()),
             },
-            Action::Link(path) => {
-                std::os::unix::fs::symlink(PROGRAM, path).map_err(|error| {
-                    let what = format!("{} cannot be made: {error}", path.display());
-                    Error::config(what, format!("make that link yourself, in any folder of the PATH, to {PROGRAM}"))
-                })
-            }
+            Action::Link(path) => std::os::unix::fs::symlink(PROGRAM, path).map_err(|error| {
+                let what = format!("{} cannot be made: {error}", path.display());
+                Error::config(what, format!("make that link yourself, in any folder of the PATH, to {PROGRAM}"))
+            }),
         }
     }
 
@@ -188,7 +192,11 @@ impl Action {
 /// A word for a POSIX shell.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 impl Scene<'_> {
@@ -199,7 +207,10 @@ impl Scene<'_> {
     /// A tool that setup needs.
     fn tool(&self, name: &str) -> Result<PathBuf> {
         tools::find(name, self.system).ok_or_else(|| {
-            Error::config(format!("{name} is not on the PATH"), format!("install {name}, or put its folder on the PATH"))
+            Error::config(
+                format!("{name} is not on the PATH"),
+                format!("install {name}, or put its folder on the PATH"),
+            )
         })
     }
 
@@ -239,7 +250,11 @@ impl Scene<'_> {
             .collect();
         if hosts.is_empty() {
             return Err(Error::config(
-                format!("profile {} has no hosts, so there is nothing to tell {}", profile.name, self.options.tool.name()),
+                format!(
+                    "profile {} has no hosts, so there is nothing to tell {}",
+                    profile.name,
+                    self.options.tool.name()
+                ),
                 "name them: runai-credential login --host https://gitlab.acme.example, or hosts in the configuration",
             ));
         }
@@ -259,8 +274,7 @@ impl Scene<'_> {
 
     /// The links to remember: those made before, and `new`.
     fn links(&self, new: Option<&Action>) -> Value {
-        let mut links: Vec<Value> =
-            self.remembered("links").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut links: Vec<Value> = self.remembered("links").and_then(Value::as_array).cloned().unwrap_or_default();
         if let Some(Action::Link(path)) = new {
             links.push(Value::from(path.display().to_string()));
         }

@@ -20,7 +20,9 @@ pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
     let config: Value = parsed(&path, text.as_deref())?;
     let mut before = match scene.memory {
         Some(memory) => memory.clone(),
-        None => json!({ "path": path, "was_there": text.is_some(), "had_helpers": config.get("credHelpers").is_some(), "registries": {} }),
+        None => {
+            json!({ "path": path, "was_there": text.is_some(), "had_helpers": config.get("credHelpers").is_some(), "registries": {} })
+        }
     };
     before["links"] = links;
     let mut changed = text.clone().unwrap_or_default();

@@ -21,7 +21,8 @@ pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
     let named = scene.choice.profile.as_deref();
     let user = named.map_or_else(|| USER.to_owned(), |name| format!("{USER}-{name}"));
 
-    let flags = tools::run(&kubectl, ["config", "set-credentials", "--help"]).map(|said| said.stdout).unwrap_or_default();
+    let flags =
+        tools::run(&kubectl, ["config", "set-credentials", "--help"]).map(|said| said.stdout).unwrap_or_default();
     // v1 wants interactiveMode, which an older set-credentials cannot write; v1beta1 does without.
     let has_mode = flags.contains("--exec-interactive-mode");
     let version = if has_mode { "v1" } else { "v1beta1" };
@@ -34,7 +35,8 @@ pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
     set.push(format!("--exec-command={PROGRAM}"));
     set.push(format!("--exec-api-version=client.authentication.k8s.io/{version}"));
     set.extend(args.iter().map(|arg| format!("--exec-arg={arg}")));
-    let mut exec = json!({"command": PROGRAM, "apiVersion": format!("client.authentication.k8s.io/{version}"), "args": args});
+    let mut exec =
+        json!({"command": PROGRAM, "apiVersion": format!("client.authentication.k8s.io/{version}"), "args": args});
     if has_mode {
         set.push("--exec-interactive-mode=Never".to_owned());
         exec["interactiveMode"] = json!("Never");
@@ -191,7 +193,10 @@ fn context(scene: &Scene<'_>, view: &Value) -> Result<String> {
     if !contexts.contains(&context) {
         return Err(Error::config(
             format!("the kubeconfig has no context {context:?}"),
-            format!("there are: {}; Run:ai's user interface gives you a kubeconfig for your cluster", contexts.join(", ")),
+            format!(
+                "there are: {}; Run:ai's user interface gives you a kubeconfig for your cluster",
+                contexts.join(", ")
+            ),
         ));
     }
     Ok(context.to_owned())
