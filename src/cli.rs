@@ -11,6 +11,8 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap_complete::Shell;
+use clap_mangen::Man;
 
 use crate::commands::token::{self, Format, Unwanted};
 use crate::commands::{doctor, login, setup, status};
@@ -52,6 +54,10 @@ pub enum Job {
     Login(login::Login),
     /// `logout`.
     Logout,
+    /// `completions`.
+    Completions(Shell),
+    /// `man`, with the subcommand whose page is wanted, if not the program's own.
+    Man(Option<String>),
     /// `status`.
     Status(status::Format),
 }
@@ -118,6 +124,11 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
             context: text(options, "context"),
         }),
         Some(("login", login)) => Job::Login(login_of(login)),
+        Some(("completions", completions)) => match completions.get_one::<Shell>("shell") {
+            Some(shell) => Job::Completions(*shell),
+            None => return Err(Stop::Wrong(usage("no shell was named", LIST))),
+        },
+        Some(("man", man)) => Job::Man(text(man, "command")),
         Some(("logout", _)) => Job::Logout,
         Some(("status", status)) => Job::Status(
             text(status, "format").and_then(|name| status::Format::named(&name)).unwrap_or(status::Format::Table),
@@ -132,6 +143,9 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
     };
     Ok(Asked { choice, verbose: matches.get_flag("verbose"), job })
 }
+
+/// The name of the program.
+const PROGRAM: &str = "runai-credential";
 
 /// The names that stand for the program and a subcommand. A name picks a dialect and nothing else.
 const DIALECTS: [(&str, &str); 2] = [("docker-credential-runai", "docker"), ("git-credential-runai", "git")];
@@ -164,6 +178,8 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("status", status_grammar),
     ("doctor", doctor_grammar),
     ("setup", setup_grammar),
+    ("completions", completions_grammar),
+    ("man", man_grammar),
 ];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
@@ -183,7 +199,7 @@ fn named_subcommand(args: &[OsString]) -> Option<&'static str> {
 /// The grammar, with one subcommand or with all of them.
 fn grammar(only: Option<&str>) -> Command {
     let subcommands = SUBCOMMANDS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
-    Command::new("runai-credential")
+    Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
         .about("Gets a Run:ai token and hands it to the tool that asks")
         .disable_help_subcommand(only.is_some())
@@ -220,7 +236,7 @@ fn grammar(only: Option<&str>) -> Command {
                 .help("Say each step on standard error, never a secret"),
         )
         .after_help(
-            "Configuration: ~/.config/runai-credential/config.json, or the variables RUNAI_URL, RUNAI_CLIENT_ID, …",
+            "Configuration: ~/.config/runai-credential/config.json, or the variables RUNAI_URL, RUNAI_CLIENT_ID, ...",
         )
         .subcommands(subcommands.map(|(_, build)| build()))
 }
@@ -237,13 +253,17 @@ fn docker() -> Command {
                 .help("What is asked; the server comes on standard input"),
         )
         .arg(Arg::new("version").long("version").action(ArgAction::SetTrue).help("The same as version"))
-        .after_help("Called by docker under the name docker-credential-runai; see integrations/docker")
+        .after_help(
+            "Called by docker under the name docker-credential-runai; see integrations/docker\n\
+             Example: echo registry.acme.example | docker-credential-runai get",
+        )
 }
 
 fn kubectl() -> Command {
-    Command::new("kubectl")
-        .about("Answer kubectl, helm and other Kubernetes clients (ExecCredential)")
-        .after_help("Called by kubectl from the exec entry of a kubeconfig; see integrations/kubectl")
+    Command::new("kubectl").about("Answer kubectl, helm and other Kubernetes clients (ExecCredential)").after_help(
+        "Called by kubectl from the exec entry of a kubeconfig; see integrations/kubectl\n\
+             Example: runai-credential setup kubectl",
+    )
 }
 
 fn git() -> Command {
@@ -255,14 +275,17 @@ fn git() -> Command {
                 .required(true)
                 .help("What git wants: get, store, erase or capability; others are ignored"),
         )
-        .after_help("Called by git by the name git-credential-runai; see integrations/git")
+        .after_help(
+            "Called by git by the name git-credential-runai; see integrations/git\n\
+             Example: printf 'protocol=https\\nhost=gitlab.acme.example\\n\\n' | runai-credential git get",
+        )
 }
 
 fn get() -> Command {
     Command::new("get")
         .about("Answer Bazel and other HTTP tools (EngFlow credential helper)")
         .after_help(
-            "Called by a tool that wants the headers for a URL. Bazel: --credential_helper=*.acme.example=/path/to/runai-credential",
+            "Called by a tool that wants the headers for a URL. Example, for Bazel: --credential_helper=*.acme.example=/path/to/runai-credential",
         )
 }
 
@@ -304,7 +327,7 @@ fn token_grammar() -> Command {
                 .value_name("URL")
                 .help("Print the token that may go to this URL, or fail (exit 6)"),
         )
-        .after_help("Example: runai-credential token --format header | curl -H @- https://app.run.ai/api/v1/…")
+        .after_help("Example: runai-credential token --format header | curl -H @- https://app.run.ai/api/v1/...")
 }
 
 /// The options of `login` that are a key of the profile: the key, the option, what stands for the value, and what it is.
@@ -412,6 +435,56 @@ fn setup_grammar() -> Command {
                 .help("kubectl: the context that is to use the token [default: the current one]"),
         )
         .after_help("Example: runai-credential setup kubectl --context acme")
+}
+
+fn completions_grammar() -> Command {
+    Command::new("completions")
+        .about("Print the completions of a shell")
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(clap::value_parser!(Shell))
+                .help("The shell they are for"),
+        )
+        .after_help(
+            "Example: runai-credential completions bash > ~/.local/share/bash-completion/completions/runai-credential",
+        )
+}
+
+fn man_grammar() -> Command {
+    Command::new("man")
+        .about("Print a man page, in troff")
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .value_parser(PossibleValuesParser::new(SUBCOMMANDS.iter().map(|(name, _)| *name)))
+                .help("The command that it is about, if not the whole program"),
+        )
+        .after_help("Example: runai-credential man token | man -l -")
+}
+
+/// The completions for a shell.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut grammar(None), PROGRAM, &mut text);
+    text
+}
+
+/// The man page of a subcommand, or of the program: troff, section 1.
+pub fn man(subcommand: Option<&str>) -> Vec<u8> {
+    let mut program = grammar(None);
+    program.build();
+    let found = subcommand.and_then(|name| program.find_subcommand(name));
+    let page = match (found, subcommand) {
+        // The name in full is that of the page, by which other pages refer to it.
+        (Some(found), Some(name)) => found.clone().display_name(format!("{PROGRAM}-{name}")),
+        _ => program,
+    };
+    let mut text = Vec::new();
+    // It is written to memory, which does not fail.
+    let _ = Man::new(page).render(&mut text);
+    text
 }
 
 fn doctor_grammar() -> Command {
@@ -564,6 +637,14 @@ mod tests {
             ),
         ] {
             assert_eq!(parsed(line).unwrap_err(), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_subcommand_shows_an_example() {
+        for (name, _) in SUBCOMMANDS {
+            let help = parsed(&format!("rc {name} --help")).unwrap_err();
+            assert!(help.contains("Example"), "{help}");
         }
     }
 

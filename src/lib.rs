@@ -63,6 +63,8 @@ pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
         Job::Get => calls::engflow::answer(choice, system),
         Job::Doctor(options) => Ok(commands::doctor::run(options, choice, system)),
         Job::Setup(options) => commands::setup::run(options, choice, system),
+        Job::Completions(shell) => Ok(Reply::of(cli::completions(*shell))),
+        Job::Man(subcommand) => Ok(Reply::of(cli::man(subcommand.as_deref()))),
         Job::Login(login) => commands::login::login(login, choice, system),
         Job::Logout => commands::login::logout(choice, system),
         Job::Status(format) => commands::status::run(*format, choice, system),

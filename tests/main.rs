@@ -9,6 +9,7 @@ mod faults;
 mod get;
 mod hit;
 mod house;
+mod install;
 mod integrations;
 mod issuer;
 mod leaks;
