@@ -11,8 +11,6 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use keyring::Error as Fault;
-
 use crate::error::{Error, Result};
 use crate::system::{Deadline, System};
 
@@ -43,7 +41,7 @@ impl Entry {
     /// [`Kind::Config`](crate::error::Kind::Config), as for all of these.
     pub fn read(&self, may_be_asked: bool, system: &System<'_>, deadline: Deadline) -> Result<(Vec<u8>, Deadline)> {
         let patience = Patience::of(may_be_asked, system, deadline);
-        let secret = self.access(patience, system, "read", keyring::Entry::get_secret)?;
+        let secret = self.access(patience, system, Act::Read)?;
         let deadline = if patience.is_attended { deadline.later_by(patience.spent()) } else { deadline };
         Ok((secret, deadline))
     }
@@ -54,8 +52,7 @@ impl Entry {
     /// As for [`Entry::read`].
     pub fn store(&self, secret: &str, system: &System<'_>) -> Result<()> {
         let patience = Patience::of(true, system, Deadline::after(ATTENDED));
-        let secret = secret.to_owned();
-        self.access(patience, system, "written", move |entry| entry.set_password(&secret))
+        self.access(patience, system, Act::Store(secret.to_owned())).map(drop)
     }
 
     /// Removes the secret; whether there was one.
@@ -64,25 +61,17 @@ impl Entry {
     /// As for [`Entry::read`].
     pub fn remove(&self, system: &System<'_>) -> Result<bool> {
         let patience = Patience::of(true, system, Deadline::after(ATTENDED));
-        self.access(patience, system, "written", |entry| match entry.delete_credential() {
-            Err(Fault::NoEntry) => Ok(false),
-            removed => removed.map(|()| true),
-        })
+        Ok(!self.access(patience, system, Act::Remove)?.is_empty())
     }
 
     /// Does something with the entry in a thread of its own, within the time there is for it.
-    fn access<T: Send + 'static>(
-        &self,
-        patience: Patience,
-        system: &System<'_>,
-        done: &str,
-        act: impl FnOnce(&keyring::Entry) -> keyring::Result<T> + Send + 'static,
-    ) -> Result<T> {
+    fn access(&self, patience: Patience, system: &System<'_>, act: Act) -> Result<Vec<u8>> {
+        let done = if matches!(act, Act::Read) { "read" } else { "written" };
         check_bus(system)?;
         let Entry { service, username } = self.clone();
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
-            let answer = keyring::Entry::new(&service, &username).and_then(|entry| act(&entry));
+            let answer = perform(&service, &username, act);
             // Nobody waits any more if it took too long.
             let _ = sender.send(answer);
         });
@@ -104,46 +93,88 @@ impl Entry {
         }
     }
 
-    /// What the library's error means for whoever has to mend it. Its own text is shown where it is of the system; never
-    /// by `Debug`, because that of some of its errors holds the secret.
+    /// What a fault means for whoever has to mend it.
     fn explain(&self, fault: &Fault, done: &str) -> Error {
+        const ELSEWHERE: &str = "see whether a keyring runs (gnome-keyring, KWallet, KeePassXC), or keep the secret in a file or a variable";
         let Entry { service, username } = self;
+        let whose = format!("{username} ({service})");
         match fault {
-            Fault::NoEntry => Error::config(
-                format!("the keyring has no secret for {username} ({service})"),
+            Fault::Missing => Error::config(
+                format!("the keyring has no secret for {whose}"),
                 "run runai-credential login, which puts it there",
             ),
-            Fault::Ambiguous(several) => Error::config(
-                format!("the keyring has {} secrets for {username} ({service})", several.len()),
+            Fault::Ambiguous(count) => Error::config(
+                format!("the keyring has {count} secrets for {whose}"),
                 "remove all but one with the keyring's own program, such as seahorse or secret-tool",
             ),
-            Fault::NoStorageAccess(_) => Error::config(
+            Fault::Locked => Error::config(
                 format!("the keyring cannot be {done}: it is locked, and nobody unlocked it"),
                 "unlock it, for example by logging in at the desktop; where nobody can, keep the secret in a file or a \
                  variable",
             ),
-            Fault::BadEncoding(_) => Error::config(
-                format!("the keyring has something for {username} ({service}) that is not text"),
-                "run runai-credential login, which replaces it",
-            ),
-            Fault::PlatformFailure(cause) => Error::config(
-                format!("the keyring cannot be {done}: {}", outline(&cause.to_string())),
-                "see whether a keyring runs (gnome-keyring, KWallet, KeePassXC), or keep the secret in a file or a variable",
-            ),
-            _ => Error::config(
-                format!("the keyring cannot be {done}"),
-                "see whether a keyring runs, or keep the secret in a file or a variable",
-            ),
+            Fault::System(why) if is_without_keyring(why) => {
+                Error::config(format!("the keyring cannot be {done}: no keyring answers on the session bus"), ELSEWHERE)
+            }
+            Fault::System(why) => Error::config(format!("the keyring cannot be {done}: {why}"), ELSEWHERE),
         }
     }
 }
 
-/// The words of a D-Bus error that people know how to look up, without the name of its type.
-fn outline(text: &str) -> String {
-    if text.contains("ServiceUnknown") || text.contains("not provided by any .service") {
-        return "no keyring answers on the session bus".to_owned();
+/// Whether D-Bus says that nobody has the name of the Secret Service.
+fn is_without_keyring(why: &str) -> bool {
+    why.contains("ServiceUnknown") || why.contains("not provided by any .service")
+}
+
+/// What is done with an entry.
+#[cfg_attr(target_env = "musl", allow(dead_code, reason = "that build has no keyring"))]
+enum Act {
+    /// Answers the secret.
+    Read,
+    /// Keeps this one.
+    Store(String),
+    /// Answers something if there was a secret to remove.
+    Remove,
+}
+
+/// What may go wrong, whatever keyring it is.
+#[cfg_attr(target_env = "musl", allow(dead_code, reason = "that build has no keyring"))]
+enum Fault {
+    Missing,
+    Ambiguous(usize),
+    Locked,
+    System(String),
+}
+
+/// Asks the system's keyring, for as long as that takes.
+#[cfg(not(target_env = "musl"))]
+fn perform(service: &str, username: &str, act: Act) -> Result<Vec<u8>, Fault> {
+    let entry = keyring::Entry::new(service, username).map_err(fault)?;
+    match act {
+        Act::Read => entry.get_secret().map_err(fault),
+        Act::Store(secret) => entry.set_password(&secret).map(|()| Vec::new()).map_err(fault),
+        Act::Remove => match entry.delete_credential() {
+            Err(keyring::Error::NoEntry) => Ok(Vec::new()),
+            removed => removed.map(|()| vec![1]).map_err(fault),
+        },
     }
-    text.to_owned()
+}
+
+/// The library's error in our words; never by its `Debug`, which holds the secret in some cases.
+#[cfg(not(target_env = "musl"))]
+fn fault(error: keyring::Error) -> Fault {
+    match error {
+        keyring::Error::NoEntry => Fault::Missing,
+        keyring::Error::Ambiguous(several) => Fault::Ambiguous(several.len()),
+        keyring::Error::NoStorageAccess(_) => Fault::Locked,
+        keyring::Error::PlatformFailure(cause) => Fault::System(cause.to_string()),
+        _ => Fault::System("it holds something that is no secret of ours".to_owned()),
+    }
+}
+
+/// A static program cannot use the system's libdbus, and one of its own would need a C library for musl.
+#[cfg(target_env = "musl")]
+fn perform(_: &str, _: &str, _: Act) -> Result<Vec<u8>, Fault> {
+    Err(Fault::System("this static build has no access to it".to_owned()))
 }
 
 /// How long an access may take.
