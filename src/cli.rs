@@ -624,7 +624,7 @@ mod tests {
             ("rc token --fromat json", "unexpected argument '--fromat' found / did you mean --format?"),
             (
                 "rc token --format yaml",
-                "invalid value 'yaml' for '--format <FORMAT>' / possible are plain, json, header",
+                "invalid value 'yaml' for '--format <FORMAT>' / possible are plain, json, header, curl, env, github-actions",
             ),
             (
                 "rc token --min-validity 10",

@@ -42,7 +42,7 @@ mod tools;
 use std::ffi::OsString;
 
 use cli::{Job, Stop};
-pub use reply::Reply;
+pub use reply::{Append, Reply};
 use system::System;
 pub use terminal::Terminal;
 

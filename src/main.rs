@@ -14,10 +14,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use runai_credential::Reply;
 use runai_credential::Terminal;
 use runai_credential::error::{Error, Kind};
 use runai_credential::system::{Deadline, Moment, System, process_in};
+use runai_credential::{Append, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Whether standard output was closed when the process started.
@@ -146,7 +146,13 @@ fn deliver(reply: Reply) -> u8 {
         say(&error.lines());
         return error.exit_code();
     }
-    reply.status
+    match reply.then.as_ref().map(Append::carry_out) {
+        Some(Err(error)) => {
+            say(&error.lines());
+            error.exit_code()
+        }
+        _ => reply.status,
+    }
 }
 
 /// Writes to standard error, where nobody may be listening.

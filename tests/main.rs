@@ -6,6 +6,7 @@ mod config;
 mod docker;
 mod doctor;
 mod faults;
+mod formats;
 mod get;
 mod hit;
 mod house;

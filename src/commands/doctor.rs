@@ -132,7 +132,7 @@ pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Reply {
 
     let status = report.steps.iter().map(|step| step.exit).find(|exit| *exit != 0).unwrap_or(0);
     let stdout = if options.json { json(&report.steps) } else { text(&report.steps) };
-    Reply { stdout: stdout.into_bytes(), stderr: String::new(), status }
+    Reply { stdout: stdout.into_bytes(), status, ..Reply::default() }
 }
 
 /// Variables that people set and then wonder about.

@@ -1,12 +1,13 @@
 //! `token`: the token for scripts, in the form that the script can use.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::broker::{Not, Want};
 use crate::error::{Error, Kind, Result};
-use crate::reply::Reply;
+use crate::reply::{Append, Reply};
 use crate::supply::{self, Choice};
 use crate::system::System;
 use crate::token::{Held, MAX_TOKEN, Token, rfc3339};
@@ -44,11 +45,17 @@ pub enum Format {
     Json,
     /// A header line, for `curl -H @-`.
     Header,
+    /// A line of a configuration, for `curl -K -`.
+    Curl,
+    /// An assignment for a POSIX shell, also understood by fish.
+    Env,
+    /// A mask for the log of a GitHub Actions job, and an assignment for its later steps.
+    GithubActions,
 }
 
 impl Format {
     /// The names on the command line.
-    pub const NAMES: [&'static str; 3] = ["plain", "json", "header"];
+    pub const NAMES: [&'static str; 6] = ["plain", "json", "header", "curl", "env", "github-actions"];
 
     /// The one called `name`.
     pub fn named(name: &str) -> Option<Format> {
@@ -56,6 +63,9 @@ impl Format {
             "plain" => Some(Format::Plain),
             "json" => Some(Format::Json),
             "header" => Some(Format::Header),
+            "curl" => Some(Format::Curl),
+            "env" => Some(Format::Env),
+            "github-actions" => Some(Format::GithubActions),
             _ => None,
         }
     }
@@ -69,6 +79,8 @@ const SCRIPT_VALIDITY: Duration = Duration::from_secs(70);
 /// # Errors
 /// Whatever stands in the way of a token.
 pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Result<Reply> {
+    // Before anything is asked for: a token that cannot be delivered is none.
+    let then = if options.format == Format::GithubActions { Some(job_environment(system)?) } else { None };
     let not = match options.unwanted {
         None => None,
         Some(Unwanted::Cached) => Some(Not::Cached),
@@ -85,7 +97,35 @@ pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Result<Re
         not,
         watched: false,
     };
-    Ok(Reply::of(answer(&supply::obtain(&profile, &want, system)?, options.format, options.newline)))
+    let held = supply::obtain(&profile, &want, system)?;
+    let stdout = answer(&held, options.format, options.newline);
+    let then = then.map(|path| Append { path, line: format!("{VARIABLE}={}\n", held.token.expose()) });
+    Ok(Reply { stdout, then, ..Reply::default() })
+}
+
+/// The variable of the formats that set one.
+const VARIABLE: &str = "RUNAI_TOKEN";
+
+/// The file by which a step of a GitHub Actions job sets variables for later ones. Only there: the mask is a line with the
+/// token on standard output, which outside of a runner nobody takes out of the log.
+///
+/// Source: GitHub's documentation, "Workflow commands for GitHub Actions".
+fn job_environment(system: &System<'_>) -> Result<PathBuf> {
+    let wrong = |what: &str| {
+        Error::new(
+            Kind::Usage,
+            format!("--format github-actions works in a step of a GitHub Actions job only: {what}"),
+            "elsewhere use --format env, or another one of token --help",
+        )
+    };
+    if system.var("GITHUB_ACTIONS").as_deref() != Some("true") {
+        return Err(wrong("GITHUB_ACTIONS is not true"));
+    }
+    let path = system.dir("GITHUB_ENV").ok_or_else(|| wrong("GITHUB_ENV names no file"))?;
+    if !path.is_file() {
+        return Err(wrong("the file of GITHUB_ENV is not there"));
+    }
+    Ok(path)
 }
 
 /// The token on standard input, which some server refused.
@@ -120,6 +160,12 @@ fn answer(held: &Held, format: Format, newline: bool) -> Vec<u8> {
     let mut text = match format {
         Format::Plain => token.to_owned(),
         Format::Header => format!("Authorization: Bearer {token}"),
+        // No character of a token has a meaning between these quotation marks.
+        Format::Curl => format!("header = \"Authorization: Bearer {token}\""),
+        // Quoted, because a shell expands a tilde at the beginning.
+        Format::Env => format!("export {VARIABLE}='{token}'"),
+        // One line, which the runner reads before the variable is set.
+        Format::GithubActions => return format!("::add-mask::{token}\n").into_bytes(),
         Format::Json => {
             let answer = Answer {
                 access_token: token,
@@ -156,6 +202,9 @@ mod tests {
         assert_eq!(text(&held, Format::Plain, true), "t0k.en\n");
         assert_eq!(text(&held, Format::Plain, false), "t0k.en");
         assert_eq!(text(&held, Format::Header, true), "Authorization: Bearer t0k.en\n");
+        assert_eq!(text(&held, Format::Curl, true), "header = \"Authorization: Bearer t0k.en\"\n");
+        assert_eq!(text(&held, Format::Env, true), "export RUNAI_TOKEN='t0k.en'\n");
+        assert_eq!(text(&held, Format::GithubActions, false), "::add-mask::t0k.en\n");
         assert_eq!(
             text(&held, Format::Json, true),
             "{\"access_token\":\"t0k.en\",\"token_type\":\"Bearer\",\"expires_in\":3000,\
