@@ -200,6 +200,33 @@ fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
     assert!(page(".ci/run").contains(shell("cargo install").trim()), ".ci/run runs the README's install command");
 }
 
+/// The lines themselves are run by `setup::three_commands_to_kubectl`, with the answers as options.
+#[test]
+fn the_three_commands_of_the_readme_and_their_options_are_there() {
+    let commands: Vec<String> = shell("runai-credential login")
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim().to_owned())
+        .collect();
+    assert_eq!(commands, ["runai-credential login", "runai-credential setup kubectl", "kubectl get pods"]);
+    let readme = readme();
+    for (command, options) in [
+        ("login", &["--url", "--realm", "--client-id", "--host", "--secret-stdin", "--secret-file", "--store"][..]),
+        ("setup", &["--print", "--undo", "kubectl", "git", "docker"]),
+        ("status", &["--format"]),
+        ("doctor", &["--format"]),
+        ("logout", &[]),
+    ] {
+        let help = Home::new().run([command, "--help"]).code(0).stdout.clone();
+        for option in options {
+            assert!(help.contains(option) && readme.contains(option), "{command} {option}");
+        }
+    }
+    let formats = Home::new().run(["token", "--help"]).code(0).stdout.clone();
+    for format in ["json", "header", "curl", "env", "github-actions"] {
+        assert!(formats.contains(format) && readme.contains(&format!("--format {format}`")), "{format}");
+    }
+}
+
 /// Every page that a page of ours links to is there.
 #[test]
 fn no_link_leads_nowhere() {

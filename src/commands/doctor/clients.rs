@@ -1,6 +1,6 @@
 //! The tools that call us: whether they find us, and whether something stands before us.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -296,7 +296,7 @@ fn json_of(program: &Path, args: &[&str]) -> Result<Value, String> {
     serde_json::from_str(&said.stdout).map_err(|error| error.to_string())
 }
 
-fn read_json(path: &PathBuf) -> Result<Option<Value>, String> {
+fn read_json(path: &Path) -> Result<Option<Value>, String> {
     match files::read(path, Links::Followed, 16 * 1024 * 1024, |_| Ok(())) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
