@@ -1,0 +1,17 @@
+# For ~/.config/fish/functions/runai_curl.fish: curl with a Run:ai token, and once more with another one if the server
+# refuses it (401). The token is in no argument, no file and no history.
+function runai_curl
+    set -l answer (umask 077; mktemp); or return
+    set -l token (runai-credential token); or return
+    set -l code (printf 'header = "Authorization: Bearer %s"\n' $token | curl -K - -sS -o $answer -w '%{http_code}' $argv)
+    if test "$code" = 401
+        set token (printf %s $token | runai-credential token --rejected-stdin); or return
+        set code (printf 'header = "Authorization: Bearer %s"\n' $token | curl -K - -sS -o $answer -w '%{http_code}' $argv)
+    end
+    cat $answer
+    rm -f $answer
+    if test -z "$code"; or test $code -ge 400
+        echo "runai_curl: HTTP $code" >&2
+        return 22
+    end
+end
