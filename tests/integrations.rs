@@ -5,3 +5,4 @@ mod docker;
 mod git;
 mod kubectl;
 mod oidc_provider;
+mod python;

@@ -74,8 +74,4 @@ def _is_refused(response: httpx.Response, token: str) -> bool:
 
 def _can_be_sent_again(request: httpx.Request) -> bool:
     """A body that is not in memory was read from something that may not begin again. The new token serves the next one."""
-    try:
-        request.content  # noqa: B018
-    except httpx.RequestNotRead:
-        return False
-    return True
+    return isinstance(request.stream, httpx.ByteStream)
