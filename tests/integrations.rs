@@ -6,3 +6,4 @@ mod git;
 mod kubectl;
 mod oidc_provider;
 mod python;
+mod run_ai_api;
