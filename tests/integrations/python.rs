@@ -61,13 +61,13 @@ struct Api {
     site: Site,
     home: Home,
     revoked: Arc<Mutex<HashSet<String>>>,
+    packages: String,
 }
 
 impl Api {
     #[track_caller]
     fn start() -> Option<Api> {
-        require("python3")?;
-        require("python")?;
+        let packages = python_path()?;
         let issuer = Issuer::start();
         let revoked = Arc::new(Mutex::new(HashSet::new()));
         let site = {
@@ -86,15 +86,18 @@ impl Api {
             0o700,
         );
         home.write("api-ca.pem", Pki::shared().ca_pem(), 0o644);
-        Some(Api { issuer, site, home, revoked })
+        Some(Api { issuer, site, home, revoked, packages })
     }
 
     /// Python, which finds our package and its clients.
     fn python<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = self.home.tool("python3", args);
         let ca = self.home.path().join("api-ca.pem");
-        command.env("PYTHONPATH", format!("{PACKAGE}/src:{}", clients_dir().join("python").display()));
-        command.env("PYTHONDONTWRITEBYTECODE", "1").env("REQUESTS_CA_BUNDLE", &ca).env("SSL_CERT_FILE", &ca);
+        command
+            .env("PYTHONPATH", &self.packages)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("REQUESTS_CA_BUNDLE", &ca)
+            .env("SSL_CERT_FILE", &ca);
         command
     }
 
@@ -165,31 +168,38 @@ fn its_own_tests_and_its_types() {
     Running::start(command.current_dir(PACKAGE)).finish().code(0).stdout_has("no issues found in 5 source files");
 }
 
-/// Everything from what `setup` installed, and nothing from a network.
+/// Built and installed by the line of the page, from what `setup` installed and nothing from a network.
 #[test]
-fn the_wheel_is_built_installed_and_works_there() {
+fn the_package_is_built_installed_and_works_there() {
     let Some(api) = Api::start() else { return };
     let home = api.home.path();
-    let copied = Command::new("cp").args(["-r", PACKAGE]).arg(home.join("source")).status().expect("run cp");
+    std::fs::create_dir(home.join("integrations")).expect("a folder");
+    let copied = Command::new("cp").args(["-r", PACKAGE]).arg(home.join("integrations")).status().expect("run cp");
     assert!(copied.success());
-    let (source, wheels) = (home.join("source").display().to_string(), home.join("wheels").display().to_string());
-    let pip = ["-m", "pip", "--disable-pip-version-check", "--no-cache-dir"];
-    let options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", &wheels, &source];
-    let mut command = api.python(pip.into_iter().chain(["wheel"]).chain(options));
-    Running::start(&mut command).finish().code(0);
-    let wheel = std::fs::read_dir(&wheels).expect("a folder").flatten().next().expect("a wheel").path();
-    assert_eq!(wheel.file_name().and_then(|name| name.to_str()), Some("runai_credential-0.1.0-py3-none-any.whl"));
-
     let venv = home.join("venv").display().to_string();
     Running::start(&mut api.python(["-m", "venv", "--without-pip", &venv])).finish().code(0);
-    let (python, wheel) = (format!("{venv}/bin/python3"), wheel.display().to_string());
-    let install = ["--python", &python, "install", "--quiet", "--no-index", "--no-deps", &wheel];
-    Running::start(&mut api.python(pip.into_iter().chain(install))).finish().code(0);
-    let script = "import pathlib, runai_credential as r
+
+    let line = README.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a shell block");
+    let python = format!("{venv}/bin/python3");
+    let pip = format!("python3 -m pip --python {python} --quiet --disable-pip-version-check --no-cache-dir ");
+    let line = line.replace("pip ", &pip).replace("install ", "install --no-index --no-deps --no-build-isolation ");
+    let mut command = api.home.tool("sh", ["-euc", &line]);
+    // The backend, which pip would fetch.
+    command.env("PYTHONPATH", clients_dir().join("python")).current_dir(home);
+    Running::start(&mut command).finish().code(0);
+
+    let script = "import importlib.metadata, pathlib, runai_credential as r
 assert (pathlib.Path(r.__file__).parent / 'py.typed').is_file()
+assert importlib.metadata.version('runai-credential') == r.__version__
 print(r.__file__, r.token())";
     let outcome = Running::start(&mut api.home.tool(&python, ["-c", script])).finish();
     outcome.code(0).silent().stdout_has(&format!("{venv}/lib")).stdout_has(&api.issuer.last_token());
+
+    let wheels = home.join("wheels");
+    let (folder, source) = (wheels.display().to_string(), home.join("integrations/python").display().to_string());
+    let options = ["-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "-w", &folder];
+    Running::start(&mut api.python(options.into_iter().chain([source.as_str()]))).finish().code(0);
+    assert!(wheels.join("runai_credential-0.1.0-py3-none-any.whl").is_file());
 }
 
 #[test]

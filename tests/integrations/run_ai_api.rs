@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integrations/run-ai-api");
-const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integrations/python/src");
 const README: &str = include_str!("../../integrations/run-ai-api/README.md");
 const CONFIG: &str = include_str!("../../integrations/run-ai-api/config.json");
 
@@ -44,6 +43,7 @@ struct Api {
     issuer: Issuer,
     site: Site,
     home: Home,
+    packages: String,
 }
 
 /// What came so far: requests for each token, and looks at the training.
@@ -57,9 +57,10 @@ impl Api {
     /// `None`: not installed.
     #[track_caller]
     fn start(rules: Rules) -> Option<Api> {
-        for tool in ["bash", "curl", "jq", "python3", "python"] {
+        for tool in ["bash", "curl", "jq"] {
             require(tool)?;
         }
+        let packages = python_path()?;
         let issuer = Issuer::start();
         // Whoever asks: its token says who it is.
         issuer.script(|request, issuer| {
@@ -88,7 +89,7 @@ impl Api {
         home.config(&config);
         let ca = home.write("api-ca.pem", Pki::shared().ca_pem(), 0o644);
         home.write(".curlrc", format!("silent\nshow-error\ncacert = {}\n", ca.display()), 0o600);
-        Some(Api { issuer, site, home })
+        Some(Api { issuer, site, home, packages })
     }
 
     /// A shell block of the page, in the folder of the pieces.
@@ -96,7 +97,7 @@ impl Api {
         let mut command = self.home.tool("bash", ["-euo", "pipefail", "-c", &block.replace(URL, &self.site.url())]);
         let ca = self.home.path().join("api-ca.pem");
         command.current_dir(FOLDER).env("REQUESTS_CA_BUNDLE", &ca).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.env("PYTHONPATH", format!("{PACKAGE}:{}", clients_dir().join("python").display()));
+        command.env("PYTHONPATH", &self.packages);
         command.env("PAGE_SIZE", "2").env("POLL_SECONDS", "0.05");
         command
     }
