@@ -8,7 +8,7 @@ runai_api() {
     token=$(runai-credential token --url "$url") || return
     for attempt in 1 2; do
         # The token comes to curl on standard input: arguments are for everybody on the machine to see.
-        answer=$(printf 'header = "Authorization: Bearer %s"\n' "$token" | curl --config - --silent --show-error \
+        answer=$(printf 'header = "Authorization: Bearer %s"\n' "$token" | curl --config - --silent --show-error --max-time 60 \
             --request "$method" --header 'Accept: application/json' ${data+"${data[@]}"} \
             --write-out '\n%{http_code}' "$url") || return
         status=${answer##*$'\n'} answer=${answer%$'\n'*}

@@ -378,6 +378,22 @@ asyncio.run(main())",
     api.run(&script).code(0).silent().stdout_is("tick 200\n");
 }
 
+#[test]
+fn a_hundred_tasks_of_one_event_loop_call_the_program_once_for_each_token() {
+    let Some(api) = Api::start() else { return };
+    api.home.run(["token"]).code(0);
+    api.revoke();
+    let script = "import asyncio, httpx
+from runai_credential.httpx import RunaiAuth
+async def main():
+    async with httpx.AsyncClient(auth=RunaiAuth(), timeout=60) as client:
+        answers = await asyncio.gather(*(client.get(BASE + '/x') for _ in range(100)))
+        print({answer.status_code for answer in answers}, len(answers))
+asyncio.run(main())";
+    api.run(script).code(0).silent().stdout_is("{200} 100\n");
+    assert_eq!((api.calls().len(), api.issuer.token_requests()), (2, 2));
+}
+
 /// A hundred threads of one process, and a hundred processes: some of Python, some of the program alone.
 #[test]
 fn all_who_are_refused_the_same_token_make_one_request_together() {

@@ -53,7 +53,7 @@ class RunaiAuth(httpx.Auth):
 
 
 async def _in_thread(call: Callable[[], str]) -> str:
-    # By anyio, which httpx needs anyway: under asyncio and under trio.
+    # By anyio, which httpx needs anyway and which knows whose event loop this is.
     return await anyio.to_thread.run_sync(call)
 
 
