@@ -40,12 +40,12 @@ class RunaiAuth(AuthBase):
         # The header is gone after a redirect to another origin, and the host may be anybody's.
         if response.status_code != 401 or asked.headers.get("Authorization") != f"Bearer {token}":
             return response
+        # The connection is free again only when all was read.
+        response.content  # noqa: B018
         new = self.tokens.another(token, asked.url)
         if not _can_be_sent_again(asked):
             # The new token serves the next request.
             return response
-        # The connection is free again only when all was read.
-        response.content  # noqa: B018
         response.close()
         again = asked.copy()
         if again.body is not None and not isinstance(again.body, (bytes, str)):
