@@ -5,3 +5,5 @@ mod docker;
 mod git;
 mod kubectl;
 mod oidc_provider;
+mod python;
+mod run_ai_api;

@@ -34,6 +34,6 @@ pub(crate) use machine::Machine;
 pub(crate) use network::{BlackHole, Connect, Mute, Proxy, refused_url};
 pub(crate) use pki::{Pki, ServerCert};
 pub(crate) use registry::{Daemon, Registry, guarded_registry, token_server, write_image};
-pub(crate) use servers::{NodeServer, client, clients_dir, https_get, https_post, lack, require};
+pub(crate) use servers::{NodeServer, client, clients_dir, https_get, https_post, lack, python_path, require};
 pub(crate) use session::Session;
 pub(crate) use site::Site;

@@ -44,6 +44,18 @@ pub(crate) fn require(name: &str) -> Option<PathBuf> {
     found
 }
 
+/// A `PYTHONPATH` with our package and the packages that `setup` installed.
+#[track_caller]
+pub(crate) fn python_path() -> Option<String> {
+    require("python3")?;
+    let packages = clients_dir().join("python");
+    if !packages.is_dir() {
+        lack("the Python packages, which tests/real/setup installs");
+        return None;
+    }
+    Some(format!("{}/integrations/python/src:{}", env!("CARGO_MANIFEST_DIR"), packages.display()))
+}
+
 /// Fails the test in CI, and says elsewhere that it, or a part of it, is skipped.
 #[track_caller]
 pub(crate) fn lack(what: &str) {
