@@ -3,6 +3,7 @@
 mod curl;
 mod docker;
 mod git;
+mod http;
 mod kubectl;
 mod oidc_provider;
 mod python;

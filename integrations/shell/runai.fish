@@ -3,15 +3,22 @@
 function runai_curl
     set -l answer (umask 077; mktemp); or return
     set -l token (runai-credential token); or return
-    set -l code (printf 'header = "Authorization: Bearer %s"\n' $token | curl -K - -sS -o $answer -w '%{http_code}' $argv)
+    set -l code (__runai_ask $token $answer $argv)
+    set -l failure $status
     if test "$code" = 401
         set token (printf %s $token | runai-credential token --rejected-stdin); or return
-        set code (printf 'header = "Authorization: Bearer %s"\n' $token | curl -K - -sS -o $answer -w '%{http_code}' $argv)
+        set code (__runai_ask $token $answer $argv)
+        set failure $status
     end
     cat $answer
     rm -f $answer
-    if test -z "$code"; or test $code -ge 400
+    test $failure -eq 0; or return $failure
+    if test $code -ge 400
         echo "runai_curl: HTTP $code" >&2
         return 22
     end
+end
+
+function __runai_ask -a token answer
+    printf 'header = "Authorization: Bearer %s"\n' $token | curl -K - -sS -o $answer -w '%{http_code}' $argv[3..]
 end
