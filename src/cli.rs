@@ -12,6 +12,7 @@ use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::commands::exec;
 use crate::commands::token::{self, Format, Unwanted};
 use crate::error::{Error, Kind};
 use crate::profile;
@@ -43,6 +44,8 @@ pub enum Job {
     Get,
     /// `token`.
     Token(token::Options),
+    /// `exec`.
+    Exec(exec::Options),
 }
 
 /// Why there is nothing to do.
@@ -65,6 +68,7 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
     let name = named_subcommand(args);
     understood(name, args).map_err(|stop| match stop {
         Stop::Wrong(error) if name == Some("docker") => Stop::WrongDocker(usage(&error.what, DOCKER_USAGE)),
+        Stop::Wrong(error) if name == Some("exec") && error.hint == LIST => Stop::Wrong(usage(&error.what, EXEC_USAGE)),
         stop => stop,
     })
 }
@@ -94,6 +98,13 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
             min_validity: token.get_one::<Duration>("min-validity").copied(),
             url: text(token, "url"),
         }),
+        Some(("exec", exec)) => {
+            let command: Vec<OsString> = exec.get_many("command").into_iter().flatten().cloned().collect();
+            if command.first().is_none_or(|program| program.is_empty()) {
+                return Err(Stop::Wrong(usage("there is no program to run", EXEC_USAGE)));
+            }
+            Job::Exec(exec::Options { variable: text(exec, "env"), command })
+        }
         _ => return Err(Stop::Wrong(usage("no command was given", LIST))),
     };
     // Global options may stand on either side of the subcommand; clap hands them to both.
@@ -125,8 +136,14 @@ fn spelled_out(args: &[OsString]) -> Cow<'_, [OsString]> {
 type Subcommand = (&'static str, fn() -> Command);
 
 /// All subcommands, in the order of the help.
-const SUBCOMMANDS: &[Subcommand] =
-    &[("kubectl", kubectl), ("git", git), ("docker", docker), ("get", get), ("token", token_grammar)];
+const SUBCOMMANDS: &[Subcommand] = &[
+    ("kubectl", kubectl),
+    ("git", git),
+    ("docker", docker),
+    ("get", get),
+    ("token", token_grammar),
+    ("exec", exec_grammar),
+];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
 /// before it. Anything else gets the whole grammar, which can say what is wrong.
@@ -267,6 +284,30 @@ fn token_grammar() -> Command {
                 .help("Print the token that may go to this URL, or fail (exit 6)"),
         )
         .after_help("Example: runai-credential token --format header | curl -H @- https://app.run.ai/api/v1/…")
+}
+
+const EXEC_USAGE: &str = "write the program after --: runai-credential exec -- PROGRAM ARGUMENTS";
+
+fn exec_grammar() -> Command {
+    Command::new("exec")
+        .about("Run a program beside a file with a token that stays fresh")
+        .override_usage("runai-credential exec [OPTIONS] -- PROGRAM [ARGUMENTS]…")
+        .arg(
+            Arg::new("env")
+                .long("env")
+                .value_name("NAME")
+                .value_parser(exec::variable)
+                .help("Put the token into this variable, too; there it is not renewed and ends while the program runs"),
+        )
+        .arg(
+            Arg::new("command")
+                .value_name("PROGRAM")
+                .last(true)
+                .num_args(1..)
+                .value_parser(clap::value_parser!(OsString))
+                .help("The program and its arguments"),
+        )
+        .after_help("The program finds the file's name in BEARER_TOKEN_FILE and reads the file before each use.")
 }
 
 /// Sorts what clap stops for into what we print and what we fail with.

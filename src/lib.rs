@@ -56,6 +56,7 @@ pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
         Job::Kubectl => calls::kubectl::answer(choice, system),
         Job::Git(verb) => Ok(calls::git::answer(verb, choice, system)),
         Job::Get => calls::engflow::answer(choice, system),
+        Job::Exec(options) => commands::exec::run(options, choice, system),
         Job::Token(options) => commands::token::run(options, choice, system),
     };
     reply.unwrap_or_else(Reply::from)

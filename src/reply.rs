@@ -11,6 +11,8 @@ pub struct Reply {
     pub stderr: String,
     /// The exit status.
     pub status: u8,
+    /// The signal that ended the program we ran, to end by as well: who waits for us learns it as if we were not there.
+    pub signal: Option<i32>,
 }
 
 impl Reply {
@@ -22,6 +24,6 @@ impl Reply {
 
 impl From<Error> for Reply {
     fn from(error: Error) -> Reply {
-        Reply { stdout: Vec::new(), stderr: error.lines(), status: error.exit_code() }
+        Reply { stderr: error.lines(), status: error.exit_code(), ..Reply::default() }
     }
 }

@@ -25,11 +25,19 @@ pub struct System<'a> {
     /// Reads standard input to its end, at most as many bytes as given. A caller that has to refuse longer input asks for
     /// one more than it takes.
     pub stdin: &'a dyn Fn(usize) -> std::io::Result<Vec<u8>>,
+    /// Runs something with the limits that this process was started with and has since lowered for itself: the start of a
+    /// program that somebody wants run as if we were not there.
+    pub as_found: &'a dyn Fn(&mut dyn FnMut()),
+    /// Hands the same world to another thread's work.
+    pub again: Again,
     /// Receives the steps that `--verbose` shows, one line each.
     pub notes: &'a dyn Fn(&str),
     /// Whether anyone wants the notes; set once the command line is understood.
     pub verbose: Cell<bool>,
 }
+
+/// Hands a [`System`] to some work, on whatever thread.
+pub type Again = fn(&mut dyn FnMut(&System<'_>));
 
 impl System<'_> {
     /// A variable as text. Empty counts as unset, as the XDG and proxy conventions have it; what is not Unicode

@@ -4,6 +4,7 @@
 mod broker;
 mod config;
 mod docker;
+mod exec;
 mod faults;
 mod get;
 mod hit;

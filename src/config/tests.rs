@@ -35,6 +35,8 @@ fn with_system<T>(variables: &[(&str, &str)], act: impl FnOnce(&System<'_>) -> T
         host: &String::new,
         parent: &|| None,
         stdin: &|_| unreachable!("no profile depends on standard input"),
+        as_found: &|work| work(),
+        again: |_| {},
         notes: &|_| {},
         verbose: std::cell::Cell::new(false),
     })

@@ -32,5 +32,5 @@ pub(crate) use machine::Machine;
 pub(crate) use network::{BlackHole, Connect, Mute, Proxy, refused_url};
 pub(crate) use pki::{Pki, ServerCert};
 pub(crate) use registry::{Daemon, Registry, guarded_registry, token_server, write_image};
-pub(crate) use servers::{NodeServer, client, clients_dir, https_get, https_post, require};
+pub(crate) use servers::{NodeServer, client, clients_dir, https_get, https_post, lack, require};
 pub(crate) use site::Site;
