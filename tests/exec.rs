@@ -123,14 +123,12 @@ fn the_exit_status_is_that_of_the_program() {
 fn what_cannot_be_run_fails_as_with_env() {
     let (_issuer, home) = start();
     let plain = home.write("plain", "no program", 0o644);
-    let torn = home.write("torn", "\u{7f}ELF", 0o755);
     let script = home.write("script", "#!/nowhere/at/all\n", 0o755);
     for (program, code) in [
         ("/nowhere/at/all", 127),
         ("no-such-program", 127),
         (script.to_str().expect("text"), 127),
         (plain.to_str().expect("text"), 126),
-        (torn.to_str().expect("text"), 126),
         ("/", 126),
     ] {
         let outcome = home.run(["exec", "--", program]);
@@ -204,6 +202,15 @@ fn secrets_are_withheld_and_the_token_is_where_it_was_asked_for() {
     run(&["exec", "--env=BEARER_TOKEN", "--", "sh", "-c", "echo $BEARER_TOKEN"]).stdout_is(format!("{token}\n"));
 }
 
+/// Without what `posix_spawn` of glibc does, in whatever program, to two signals that are its own: 32 and 33.
+fn unlike_internal(text: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("SigIgn:") {
+        Some(mask) => format!("ignored {:x}", u64::from_str_radix(mask.trim(), 16).expect("a mask") & 0x7fff_ffff),
+        None => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_program_is_started_as_if_we_were_not_there() {
     let (_issuer, home) = start();
@@ -219,7 +226,7 @@ fn the_program_is_started_as_if_we_were_not_there() {
         let run = |script: &str| Running::start(&mut home.tool("sh", ["-c", script])).finish();
         let (wanted, found) = (run(&direct), run(&through));
         wanted.code(0);
-        found.code(0).silent().stdout_is(&wanted.stdout);
+        assert_eq!(unlike_internal(&found.code(0).silent().stdout), unlike_internal(&wanted.stdout));
     }
 }
 
@@ -304,7 +311,7 @@ while True:
     time.sleep(0.02)
 "#;
 
-fn stays_fresh(lifetime: u64, keys: serde_json::Value, outage: bool) {
+fn stays_fresh(lifetime: u64, lifetimes: u32, keys: serde_json::Value, outage: bool) {
     let Some(python) = require("python3") else { return };
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak_with(&issuer, keys);
@@ -328,7 +335,7 @@ fn stays_fresh(lifetime: u64, keys: serde_json::Value, outage: bool) {
         let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         match judge.is_good(token) {
             false => Answer::text(401, "text/plain", ""),
-            true if begun.elapsed() > lifetime * 10 => Answer::text(200, "text/plain", "enough"),
+            true if begun.elapsed() > lifetime * lifetimes => Answer::text(200, "text/plain", "enough"),
             true => Answer::text(200, "text/plain", "good"),
         }
     });
@@ -336,24 +343,25 @@ fn stays_fresh(lifetime: u64, keys: serde_json::Value, outage: bool) {
     let args = ["exec", "--", python.to_str().expect("text"), "-c", POLL, &site.url(), ca.to_str().expect("text")];
     home.run(args).code(0).silent();
     let born = tokens.born.lock().expect("the tokens").len();
-    assert!((10..=40).contains(&born), "{born} tokens in ten lifetimes");
+    let lifetimes = lifetimes as usize;
+    assert!((lifetimes..=lifetimes * 4).contains(&born), "{born} tokens in {lifetimes} lifetimes");
     assert_eq!(failed.load(Ordering::Relaxed) > 0, outage);
     assert_eq!(folders(&home), Vec::<PathBuf>::new());
 }
 
 #[test]
 fn the_file_stays_fresh_over_ten_lifetimes() {
-    stays_fresh(2, json!({}), false);
+    stays_fresh(2, 10, json!({}), false);
 }
 
 #[test]
 fn the_file_stays_fresh_without_a_cache() {
-    stays_fresh(2, json!({"cache": "none"}), false);
+    stays_fresh(2, 10, json!({"cache": "none"}), false);
 }
 
 #[test]
 fn the_file_stays_fresh_while_the_server_is_away_for_less_than_is_left() {
-    stays_fresh(3, json!({}), true);
+    stays_fresh(5, 4, json!({}), true);
 }
 
 #[test]
