@@ -4,4 +4,5 @@ mod curl;
 mod docker;
 mod git;
 mod kubectl;
+mod kubernetes;
 mod oidc_provider;
