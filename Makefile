@@ -7,7 +7,7 @@ BIN ?= target/release/runai-credential
 
 NAME := runai-credential
 NAMES := git-credential-runai docker-credential-runai kubectl-runai_credential
-COMMANDS := kubectl git docker get token login logout status doctor setup completions man
+COMMANDS := kubectl git docker get token exec login logout status doctor setup completions man
 
 ROOT := $(DESTDIR)$(PREFIX)
 BASH := $(ROOT)/share/bash-completion/completions/$(NAME)

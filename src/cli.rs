@@ -14,6 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+use crate::commands::exec;
 use crate::commands::token::{self, Format, Unwanted};
 use crate::commands::{doctor, login, setup, status};
 use crate::error::{Error, Kind};
@@ -60,6 +61,8 @@ pub enum Job {
     Man(Option<String>),
     /// `status`.
     Status(status::Format),
+    /// `exec`.
+    Exec(exec::Options),
 }
 
 /// Why there is nothing to do.
@@ -82,6 +85,7 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Stop> {
     let name = named_subcommand(args);
     understood(name, args).map_err(|stop| match stop {
         Stop::Wrong(error) if name == Some("docker") => Stop::WrongDocker(usage(&error.what, DOCKER_USAGE)),
+        Stop::Wrong(error) if name == Some("exec") && error.hint == LIST => Stop::Wrong(usage(&error.what, EXEC_USAGE)),
         stop => stop,
     })
 }
@@ -133,6 +137,13 @@ fn understood(name: Option<&str>, args: &[OsString]) -> Result<Asked, Stop> {
         Some(("status", status)) => Job::Status(
             text(status, "format").and_then(|name| status::Format::named(&name)).unwrap_or(status::Format::Table),
         ),
+        Some(("exec", exec)) => {
+            let command: Vec<OsString> = exec.get_many("command").into_iter().flatten().cloned().collect();
+            if command.first().is_none_or(|program| program.is_empty()) {
+                return Err(Stop::Wrong(usage("there is no program to run", EXEC_USAGE)));
+            }
+            Job::Exec(exec::Options { variable: text(exec, "env"), command })
+        }
         _ => return Err(Stop::Wrong(usage("no command was given", LIST))),
     };
     // Global options may stand on either side of the subcommand; clap hands them to both.
@@ -180,6 +191,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("setup", setup_grammar),
     ("completions", completions_grammar),
     ("man", man_grammar),
+    ("exec", exec_grammar),
 ];
 
 /// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
@@ -505,6 +517,30 @@ fn doctor_grammar() -> Command {
                 .help("What the API server of the cluster wants in aud (its --oidc-client-id) [default: runai]"),
         )
         .after_help("Example: runai-credential doctor --profile prod")
+}
+
+const EXEC_USAGE: &str = "write the program after --: runai-credential exec -- PROGRAM ARGUMENTS";
+
+fn exec_grammar() -> Command {
+    Command::new("exec")
+        .about("Run a program beside a file with a token that stays fresh")
+        .override_usage("runai-credential exec [OPTIONS] -- PROGRAM [ARGUMENTS]…")
+        .arg(
+            Arg::new("env")
+                .long("env")
+                .value_name("NAME")
+                .value_parser(exec::variable)
+                .help("Put the token into this variable, too; there it is not renewed and ends while the program runs"),
+        )
+        .arg(
+            Arg::new("command")
+                .value_name("PROGRAM")
+                .last(true)
+                .num_args(1..)
+                .value_parser(clap::value_parser!(OsString))
+                .help("The program and its arguments"),
+        )
+        .after_help("The program finds the file's name in BEARER_TOKEN_FILE and reads the file before each use.")
 }
 
 /// Sorts what clap stops for into what we print and what we fail with.

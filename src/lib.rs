@@ -68,6 +68,7 @@ pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
         Job::Login(login) => commands::login::login(login, choice, system),
         Job::Logout => commands::login::logout(choice, system),
         Job::Status(format) => commands::status::run(*format, choice, system),
+        Job::Exec(options) => commands::exec::run(options, choice, system),
         Job::Token(options) => commands::token::run(options, choice, system),
     };
     reply.unwrap_or_else(Reply::from)

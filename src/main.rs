@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use runai_credential::error::{Error, Kind};
 use runai_credential::system::{Deadline, Moment, System, process_in};
 use runai_credential::{Append, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Whether standard output was closed when the process started.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
@@ -55,9 +57,17 @@ fn main() -> std::process::ExitCode {
 /// Does what the arguments ask for and returns the exit status.
 #[allow(clippy::disallowed_methods, reason = "this is where environment and clock come in")]
 fn call() -> u8 {
-    harden();
     let args: Vec<_> = std::env::args_os().collect();
-    let system = System {
+    harden(args.iter().any(|arg| arg == "exec"));
+    let mut reply = Reply::default();
+    in_this_world(&mut |system| reply = runai_credential::run(&args, system));
+    deliver(reply)
+}
+
+/// Lets `work` see the real world. No state is held here, so another thread can have it as well.
+#[allow(clippy::disallowed_methods, reason = "this is where environment and clock come in")]
+fn in_this_world(work: &mut dyn FnMut(&System<'_>)) {
+    work(&System {
         env: &|name| std::env::var_os(name),
         now: &Moment::of_machine,
         boot_id: &|| {
@@ -78,9 +88,10 @@ fn call() -> u8 {
         stdin: &read_stdin,
         terminal: &Terminal::open,
         notes: &|note| say(&format!("runai-credential: note: {note}\n")),
+        as_found: &with_core_limit_as_found,
+        again: in_this_world,
         verbose: Cell::new(false),
-    };
-    deliver(runai_credential::run(&args, &system))
+    });
 }
 
 /// Reads standard input, which nobody may type: whoever calls without a pipe would wait for something that nobody sends.
@@ -120,16 +131,37 @@ const STDIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keeps secrets out of core files and away from other processes' debuggers. Where the system cannot, the call goes on:
 /// this is a second line.
-fn harden() {
+///
+/// Whoever `may_run` a program for somebody leaves the hard limit alone: nobody but root could raise it for the program again.
+fn harden(may_run: bool) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let mut none = Rlimit { current: Some(0), maximum: Some(0) };
+    if may_run {
+        let found = getrlimit(Resource::Core);
+        none.maximum = found.maximum;
+        let _ = CORE_LIMIT.set(found);
+    }
+    let _ = setrlimit(Resource::Core, none);
+}
+
+/// The limit of core files that [`harden`] found, where it is to be given back.
+static CORE_LIMIT: OnceLock<Rlimit> = OnceLock::new();
+
+/// Does `work` with that limit. (On Linux no core of this process is written meanwhile either: it is not dumpable.)
+fn with_core_limit_as_found(work: &mut dyn FnMut()) {
+    let Some(found) = CORE_LIMIT.get() else { return work() };
+    let _ = setrlimit(Resource::Core, *found);
+    work();
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: found.maximum });
 }
 
 /// Writes the reply: standard output whole and once, or not at all.
 fn deliver(reply: Reply) -> u8 {
     say(&reply.stderr);
+    if let Some(signal) = reply.signal {
+        return end_by(signal);
+    }
     if reply.stdout.is_empty() {
         return reply.status;
     }
@@ -153,6 +185,15 @@ fn deliver(reply: Reply) -> u8 {
         }
         _ => reply.status,
     }
+}
+
+/// Ends by a signal; returns the status that a shell would make of it where that cannot be.
+fn end_by(signal: i32) -> u8 {
+    // The first process of a container cannot, and others that fail at it abort.
+    if !rustix::process::getpid().is_init() {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
 /// Writes to standard error, where nobody may be listening.

@@ -29,11 +29,19 @@ pub struct System<'a> {
     pub stdin: &'a dyn Fn(usize) -> std::io::Result<Vec<u8>>,
     /// The person at the terminal, if there is one.
     pub terminal: &'a dyn Fn() -> Option<Terminal>,
+    /// Runs something with the limits that this process was started with and has since lowered for itself: the start of a
+    /// program that somebody wants run as if we were not there.
+    pub as_found: &'a dyn Fn(&mut dyn FnMut()),
+    /// Hands the same world to another thread's work.
+    pub again: Again,
     /// Receives the steps that `--verbose` shows, one line each.
     pub notes: &'a dyn Fn(&str),
     /// Whether anyone wants the notes; set once the command line is understood.
     pub verbose: Cell<bool>,
 }
+
+/// Hands a [`System`] to some work, on whatever thread.
+pub type Again = fn(&mut dyn FnMut(&System<'_>));
 
 impl System<'_> {
     /// A variable as text. Empty counts as unset, as the XDG and proxy conventions have it; what is not Unicode

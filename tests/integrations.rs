@@ -5,6 +5,7 @@ mod docker;
 mod git;
 mod http;
 mod kubectl;
+mod kubernetes;
 mod oidc_provider;
 mod python;
 mod run_ai_api;

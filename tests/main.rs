@@ -5,6 +5,7 @@ mod broker;
 mod config;
 mod docker;
 mod doctor;
+mod exec;
 mod faults;
 mod formats;
 mod get;

@@ -28,12 +28,7 @@ pub fn answer(verb: Verb, choice: &Choice, system: &System<'_>) -> Reply {
         Verb::List => Ok(list(choice, system)),
         Verb::Version => Ok(Reply::of(docker::version())),
     };
-    answered.unwrap_or_else(|refusal| Reply {
-        stdout: refusal.answer().into(),
-        stderr: refusal.lines(),
-        status: 1,
-        then: None,
-    })
+    answered.unwrap_or_else(|refusal| Reply { stderr: refusal.lines(), status: 1, ..Reply::of(refusal.answer()) })
 }
 
 /// A command line that makes no sense. Nobody's client writes one, so this is for the eyes of people.

@@ -36,6 +36,8 @@ fn with_system<T>(variables: &[(&str, &str)], act: impl FnOnce(&System<'_>) -> T
         parent: &|| None,
         stdin: &|_| unreachable!("no profile depends on standard input"),
         terminal: &|| None,
+        as_found: &|work| work(),
+        again: |_| {},
         notes: &|_| {},
         verbose: std::cell::Cell::new(false),
     })
