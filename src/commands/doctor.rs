@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, printable};
 use crate::issuer::{self, Probe};
 use crate::profile::{self, Profile, Proof};
 use crate::reply::Reply;
@@ -33,6 +33,9 @@ const SKEW: i64 = 60;
 
 /// How long the server may take; a patient call, because somebody is watching.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Longest text of a step in characters.
+const MAX_TEXT: usize = 800;
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -102,6 +105,8 @@ impl Report<'_> {
         let now = (self.system.now)().boot_ms;
         let milliseconds = u64::try_from(now - self.since).unwrap_or_default();
         self.since = now;
+        // Names in a kubeconfig and words of other programs are written by anybody.
+        let (what, remedy) = (printable(&what, MAX_TEXT), remedy.map(|remedy| printable(&remedy, MAX_TEXT)));
         self.steps.push(Step { step, outcome, what, remedy, milliseconds, exit });
     }
 }
@@ -348,7 +353,7 @@ fn about(claims: &Value) -> String {
     let audiences = audiences(claims);
     let aud = if audiences.is_empty() { "none".to_owned() } else { audiences.join(", ") };
     let exp = claims.get("exp").and_then(Value::as_f64).map_or_else(|| "none".to_owned(), |exp| rfc3339(exp as i64));
-    crate::error::printable(&format!("iss {}, aud {aud}, sub {}, exp {exp}", text("iss"), text("sub")), 400)
+    printable(&format!("iss {}, aud {aud}, sub {}, exp {exp}", text("iss"), text("sub")), 400)
 }
 
 fn json(steps: &[Step]) -> String {

@@ -180,7 +180,8 @@ impl Action {
             Action::Run(program, args) => {
                 let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let words: Vec<String> = std::iter::once(&name).chain(args).map(|word| quoted(word)).collect();
-                words.join(" ") + "\n"
+                // A context may be called anything.
+                printable(&words.join(" "), 2000) + "\n"
             }
             Action::Write(path, text) => format!("{}:\n{}\n", path.display(), text.trim_end()),
             Action::Remove(path) => format!("rm {}\n", quoted(&path.display().to_string())),
