@@ -403,6 +403,16 @@ fn as_the_first_process_of_a_container() {
         while grep -qs '^PPid:.1$' /proc/[2-9]*/status && [ "$(grep -ls '^PPid:.1$' /proc/[0-9]*/status | wc -l)" -gt 1 ]; do sleep 0.05; done
         grep -s '^State:.Z' /proc/[0-9]*/status; exit 7"#;
     Running::start(&mut contained(script)).finish().code(7).silent().stdout_is("");
+    // A secret command is the other thread's child and not taken for an orphan.
+    let secret = home.path().join("secret");
+    home.keycloak_with(&issuer, json!({"client_secret": {"command": ["/bin/cat", secret]}, "cache": "none"}));
+    let asked = issuer.token_requests();
+    let script = r#"for i in 1 2 3; do
+            first=$(cat "$BEARER_TOKEN_FILE")
+            while [ "$(cat "$BEARER_TOKEN_FILE")" = "$first" ]; do (sleep 0.01 &); sleep 0.02; done
+        done"#;
+    Running::start(&mut contained(script)).finish().code(0).silent();
+    assert!(issuer.token_requests() >= asked + 4);
     // A signal's death is the status that shells have for it, because the first process cannot die so.
     Running::start(&mut contained("kill -KILL $$")).finish().code(137).silent();
     // A signal to the first process reaches the program.

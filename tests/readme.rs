@@ -132,6 +132,21 @@ fn the_curl_line_of_the_readme_sends_the_token() {
     assert_eq!(seen.header("authorization"), Some(format!("Bearer {}", issuer.last_token()).as_str()));
 }
 
+#[test]
+fn the_exec_line_of_the_readme_sends_the_token() {
+    let (issuer, home) = (Issuer::start(), Home::new());
+    home.keycloak(&issuer);
+    home.install("runai-credential");
+    home.write(".curlrc", "silent\ncacert = ../ca.pem\n", 0o600);
+    let script = shell("runai-credential exec").replace("https://app.run.ai", issuer.url());
+    Running::start(&mut home.tool("sh", ["-euc", &script])).finish().code(0).silent();
+    let requests = issuer.requests();
+    let seen = requests.iter().find(|request| request.path == "/api/v1/clusters").expect("curl's request");
+    assert_eq!(seen.header("authorization"), Some(format!("Bearer {}", issuer.last_token()).as_str()));
+    let help = home.run(["exec", "--help"]).code(0).stdout.clone();
+    assert!(help.contains("--env") && readme().contains("| `--env NAME` |"));
+}
+
 /// The two messages that the README shows, made in the same way.
 #[test]
 fn the_messages_of_the_readme_are_what_users_read() {

@@ -106,27 +106,20 @@ pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Result<Re
         }
     };
     let mut command = command(options, &profile, &held, &file);
+    let shared = Arc::new(Shared { file: Mutex::new(Some(file)), renewal: Mutex::new(()) });
+    let renewer = Renewer { profile, want, shared: Arc::clone(&shared), verbose: system.verbose.get() };
+    if let Err(error) = renewer.start(held, system) {
+        return Ok(failed(FAILED, &format!("cannot start a thread: {error}")));
+    }
     let mut started = Err(io::ErrorKind::Other.into());
     (system.as_found)(&mut || started = supervisor.start(&mut command));
     let child = match started {
         Ok(child) => child,
-        Err(error) => return Ok(not_started(options, &error)),
+        Err(error) => {
+            drop(locked(&shared.file).take());
+            return Ok(not_started(options, &error));
+        }
     };
-
-    let shared = Arc::new(Shared { file: Mutex::new(Some(file)), renewal: Mutex::new(()) });
-    let renewer = Renewer { profile, want, shared: Arc::clone(&shared), verbose: system.verbose.get() };
-    let again = system.again;
-    let thread = std::thread::Builder::new().spawn(move || {
-        let mut held = Some(held);
-        again(&mut |system| {
-            if let Some(held) = held.take() {
-                renewer.keep_fresh(held, system);
-            }
-        });
-    });
-    if let Err(error) = thread {
-        system.note(|| format!("exec: the token will not be renewed: {error}"));
-    }
     let ended = supervisor.wait(child, &shared.renewal);
     // Also takes the file from the other thread, for good.
     drop(locked(&shared.file).take());
@@ -191,6 +184,20 @@ struct Renewer {
 }
 
 impl Renewer {
+    /// Begins, in a thread that is not waited for.
+    fn start(self, held: Held, system: &System<'_>) -> io::Result<()> {
+        let again = system.again;
+        let work = move || {
+            let mut held = Some(held);
+            again(&mut |system| {
+                if let Some(held) = held.take() {
+                    self.keep_fresh(held, system);
+                }
+            });
+        };
+        std::thread::Builder::new().spawn(work).map(drop)
+    }
+
     /// Puts a new token into the file whenever the old one has little left, until there is no file any more. A server that
     /// fails is asked again after pauses that grow; the file stays as it is until then.
     fn keep_fresh(&self, mut held: Held, system: &System<'_>) {

@@ -95,10 +95,15 @@ impl Drop for TokenFile {
     }
 }
 
+/// Opens a folder, and nothing else that may stand in its place.
+fn open(folder: &Path) -> io::Result<File> {
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(folder)
+}
+
 /// Locks a folder, if it is (still) there and nobody has.
 fn lock(folder: &Path) -> io::Result<File> {
-    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(folder)?;
+    let file = open(folder)?;
     match file.try_lock() {
         Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::NotFound.into()),
         // A file system that cannot lock does without, and nothing is swept there.
@@ -120,8 +125,10 @@ fn sweep(place: &Path) {
         if !is_ours {
             continue;
         }
-        let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&folder);
-        if opened.is_ok_and(|file| file.try_lock().is_ok() && fs::remove_dir_all(&folder).is_ok()) {}
+        if let Ok(file) = open(&folder)
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_dir_all(&folder);
+        }
     }
 }
