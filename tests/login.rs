@@ -61,6 +61,20 @@ fn a_secret_is_in_the_keyring_and_nowhere_else() {
 }
 
 #[test]
+fn a_secret_that_moves_to_the_keyring_is_in_no_file_any_more() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let _session = Session::start(&home);
+    login(&home, &issuer, &["--store", "file"]).code(0);
+    assert_eq!(home.grep(CLIENT_SECRET).len(), 1);
+    login(&home, &issuer, &[]).code(0);
+    assert_eq!(home.grep(CLIENT_SECRET), Vec::<std::path::PathBuf>::new());
+    // A file that somebody else made is not ours to remove.
+    home.keycloak(&issuer);
+    home.run(["logout"]).code(0).stdout_has("stays where it is");
+    assert_eq!(home.grep(CLIENT_SECRET), [std::path::PathBuf::from("secret")]);
+}
+
+#[test]
 fn a_keyring_entry_is_bound_to_endpoint_client_and_roots() {
     let (home, issuer, other) = (Home::new(), Issuer::start(), Issuer::start());
     let _session = Session::start(&home);

@@ -215,6 +215,20 @@ fn three_commands_to_docker() {
 }
 
 #[test]
+fn an_undo_that_fails_can_be_tried_again() {
+    let issuer = Issuer::start();
+    let home = home_with(&[]);
+    home.keycloak_with(&issuer, serde_json::json!({"hosts": ["https://git.example"]}));
+    home.run(["setup", "git"]).code(0).silent();
+    let good = fs::read(home.path().join(".gitconfig")).expect("git's configuration");
+    home.write(".gitconfig", "[credential", 0o600);
+    home.run(["setup", "git", "--undo"]).code(3);
+    home.write(".gitconfig", good, 0o600);
+    home.run(["setup", "git", "--undo"]).code(0).silent();
+    assert_eq!(fs::read_to_string(home.path().join(".gitconfig")).expect("git's configuration").trim(), "");
+}
+
+#[test]
 fn what_is_broken_stays_as_it_is() {
     let issuer = Issuer::start();
     let home = home_with(&[]);

@@ -89,7 +89,7 @@ pub fn login(login: &Login, choice: &Choice, system: &System<'_>) -> Result<Repl
     let hosts = asking.hosts()?;
     let secret = asking.secret(&mut terminal)?;
 
-    let beside = file.path().with_file_name(format!("{}.secret", name.replace('/', "_")));
+    let beside = beside(&file, &name);
     let source = match login.store {
         Store::Keyring => json!({ "keyring": true }),
         Store::File => json!({ "file": beside }),
@@ -203,6 +203,13 @@ fn keep(
         }
     })?;
     // What the profile kept in another place is of no use any more.
+    let file_before = before.and_then(|before| match &before.proof {
+        Proof::Secret(Source::File(path), _) if *path == beside(file, &before.name) => Some(path),
+        _ => None,
+    });
+    if let Some(path) = file_before.filter(|_| store == Store::Keyring) {
+        let _ = std::fs::remove_file(path);
+    }
     if let Some(before) = before.filter(|before| is_in_keyring(before) && !had_entry)
         && !is_shared(file, before, system)?
     {
@@ -238,12 +245,10 @@ pub fn logout(choice: &Choice, system: &System<'_>) -> Result<Reply> {
             let removed = profile.keyring_entry(system).remove(system)?;
             said += if removed { "  secret: removed from the keyring\n" } else { "  secret: was not in the keyring\n" };
         }
-        Proof::Secret(Source::File(path), _) if path.parent() == file.path().parent() => {
-            match std::fs::remove_file(path) {
-                Ok(()) => said += &format!("  secret: removed {}\n", path.display()),
-                Err(error) => said += &format!("  secret: {} stays: {error}\n", path.display()),
-            }
-        }
+        Proof::Secret(Source::File(path), _) if *path == beside(&file, &name) => match std::fs::remove_file(path) {
+            Ok(()) => said += &format!("  secret: removed {}\n", path.display()),
+            Err(error) => said += &format!("  secret: {} stays: {error}\n", path.display()),
+        },
         Proof::Secret(source, _) => said += &format!("  secret: stays where it is, in {source}\n"),
         Proof::Assertion(path) => said += &format!("  assertion: stays where it is, in {}\n", path.display()),
     }
@@ -253,6 +258,11 @@ pub fn logout(choice: &Choice, system: &System<'_>) -> Result<Reply> {
     Ok(Reply::of(format!(
         "Logged out of profile {name}. A token that was handed out stays good until it ends.\n{said}"
     )))
+}
+
+/// The file in which `login` keeps a secret that is not to go to a keyring. Any other file is somebody else's.
+fn beside(file: &File, profile: &str) -> PathBuf {
+    file.path().with_file_name(format!("{}.secret", profile.replace('/', "_")))
 }
 
 fn is_in_keyring(profile: &Profile) -> bool {

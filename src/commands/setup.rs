@@ -118,18 +118,25 @@ pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Result<Re
         (Tool::Docker, true) => docker::undo(&scene)?,
     };
     let mut said = String::new();
-    if plan.actions.is_empty() {
-        said += &format!("Nothing to change: {tool} asks runai-credential already.\n");
+    match (plan.actions.is_empty(), options.undo) {
+        (false, _) => {}
+        (true, false) => said += &format!("Nothing to change: {tool} asks runai-credential already.\n"),
+        (true, true) => said += &format!("Nothing to restore: {tool} is as it was.\n"),
     }
-    if !options.print && !plan.actions.is_empty() {
+    let keeps = !options.print && !plan.actions.is_empty();
+    if keeps && !options.undo {
         // First what is needed for the way back.
-        memory.with(tool, plan.memory.clone().filter(|_| !options.undo)).save(options.undo)?;
+        memory.clone().with(tool, plan.memory).save()?;
     }
     for action in &plan.actions {
         if !options.print {
             action.carry_out()?;
         }
         said += &action.shown();
+    }
+    if !options.print && options.undo {
+        // Last, so that what failed can be tried again.
+        memory.with(tool, None).save()?;
     }
     for remark in &plan.remarks {
         let _ = writeln!(said, "note: {remark}");
@@ -284,6 +291,7 @@ impl Scene<'_> {
 }
 
 /// What the setups remember, by tool.
+#[derive(Clone)]
 struct Memory {
     path: PathBuf,
     known: Map<String, Value>,
@@ -312,8 +320,8 @@ impl Memory {
         self
     }
 
-    fn save(&self, may_go: bool) -> Result<()> {
-        if self.known.is_empty() && may_go {
+    fn save(&self) -> Result<()> {
+        if self.known.is_empty() {
             return Action::Remove(self.path.clone()).carry_out();
         }
         let text = serde_json::to_string_pretty(&self.known).unwrap_or_default() + "\n";
