@@ -524,7 +524,7 @@ const EXEC_USAGE: &str = "write the program after --: runai-credential exec -- P
 fn exec_grammar() -> Command {
     Command::new("exec")
         .about("Run a program beside a file with a token that stays fresh")
-        .override_usage("runai-credential exec [OPTIONS] -- PROGRAM [ARGUMENTS]…")
+        .override_usage("runai-credential exec [OPTIONS] -- PROGRAM [ARGUMENTS]...")
         .arg(
             Arg::new("env")
                 .long("env")
@@ -540,7 +540,10 @@ fn exec_grammar() -> Command {
                 .value_parser(clap::value_parser!(OsString))
                 .help("The program and its arguments"),
         )
-        .after_help("The program finds the file's name in BEARER_TOKEN_FILE and reads the file before each use.")
+        .after_help(
+            "The program finds the file's name in BEARER_TOKEN_FILE and reads the file before each use.\n\
+             Example: runai-credential exec -- python3 train.py",
+        )
 }
 
 /// Sorts what clap stops for into what we print and what we fail with.

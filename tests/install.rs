@@ -35,7 +35,7 @@ fn install_fills_a_prefix_and_uninstall_empties_it() {
 #[test]
 fn man_pages_are_sound() {
     let home = Home::new();
-    for page in ["", "token", "login", "setup", "docker", "git"] {
+    for page in ["", "token", "login", "setup", "docker", "git", "exec", "doctor", "get"] {
         let page = home.run(["man", page].into_iter().filter(|arg| !arg.is_empty())).code(0).stdout.clone();
         let mut groff = home.tool("groff", ["-man", "-ww", "-Tascii"]);
         groff.stdin(Stdio::piped());
