@@ -1,4 +1,6 @@
-//! Links the unwinder of gcc statically where that is possible: `libgcc_s.so` would be one more library to find, map and
+//! What the linker is told, so that a start costs little.
+//!
+//! The unwinder of gcc is linked statically where that is possible: `libgcc_s.so` would be one more library to find, map and
 //! relocate at each start, for functions that are never called (the release profile aborts on panic).
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "the rules of clippy.toml are for src/")]
@@ -16,8 +18,24 @@ fn main() {
     if target != host || !target.ends_with("-linux-gnu") {
         return;
     }
-    let found = std::process::Command::new("cc").arg("-print-file-name=libgcc_eh.a").output();
-    if found.is_ok_and(|found| found.stdout.starts_with(b"/")) {
+    if compilers_own("libgcc_eh.a").is_some() {
         println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
     }
+    // Relative relocations, thousands since libdbus and its cryptography are linked, in their packed form (DT_RELR), which is
+    // quicker to apply. glibc understands it from 2.36 on and says so by this symbol; the program then needs such a glibc.
+    let libc = compilers_own("libc.so.6").and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    if libc.windows(PACKED.len()).any(|window| window == PACKED) {
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+}
+
+/// The version that glibc gives to programs with packed relocations.
+const PACKED: &[u8] = b"GLIBC_ABI_DT_RELR";
+
+/// Where the C compiler has a library of its own target.
+fn compilers_own(name: &str) -> Option<std::path::PathBuf> {
+    let found = std::process::Command::new("cc").arg(format!("-print-file-name={name}")).output().ok()?;
+    // Only a path in full was found; otherwise the name comes back.
+    let path = std::path::PathBuf::from(String::from_utf8(found.stdout).ok()?.trim_end());
+    path.is_absolute().then_some(path)
 }

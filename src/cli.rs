@@ -308,9 +308,8 @@ fn token_grammar() -> Command {
             Arg::new("format")
                 .long("format")
                 .value_name("FORMAT")
-                .default_value("plain")
                 .value_parser(PossibleValuesParser::new(Format::NAMES))
-                .help("How to print it"),
+                .help("How to print it [default: plain]"),
         )
         .arg(Arg::new("no-newline").short('n').action(ArgAction::SetTrue).help("Print no newline at the end"))
         .arg(
