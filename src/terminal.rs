@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
+
 /// The terminal that controls this process.
 pub struct Terminal {
     reader: BufReader<File>,
@@ -31,19 +33,44 @@ impl Terminal {
     /// Those of the terminal; `UnexpectedEof` if it was closed (Ctrl-D).
     pub fn ask(&mut self, question: &str) -> io::Result<String> {
         self.show(question)?;
-        let mut line = String::new();
-        match self.reader.read_line(&mut line)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        let mut line = Vec::new();
+        let end = loop {
+            // Byte by byte, up to what the terminal takes for the end of a line: a newline, or Ctrl-C if that is one.
+            let piece = self.reader.fill_buf()?;
+            let Some(byte) = piece.first().copied() else { break None };
+            self.reader.consume(1);
+            line.push(byte);
+            if matches!(byte, b'\n' | CTRL_C) {
+                break Some(byte);
+            }
+        };
+        let line = String::from_utf8_lossy(&line);
+        match (end, line.len()) {
+            (None, 0) => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(line.trim().to_owned()),
         }
     }
 
-    /// Asks for something that must not be seen, without echo.
+    /// Asks for something that must not be seen. The echo is off before the question is shown: somebody may be quick.
     ///
     /// # Errors
-    /// As for [`Terminal::ask`].
+    /// As for [`Terminal::ask`]; `Interrupted` for Ctrl-C, which ends the line here and not the process, so that the echo
+    /// comes back.
     pub fn ask_secret(&mut self, question: &str) -> io::Result<String> {
-        self.show(question)?;
-        rpassword::read_password()
+        let before = tcgetattr(&self.writer)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        silent.local_modes.insert(LocalModes::ECHONL);
+        silent.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
+        tcsetattr(&self.writer, OptionalActions::Now, &silent)?;
+        let answer = self.ask(question);
+        tcsetattr(&self.writer, OptionalActions::Now, &before)?;
+        match answer? {
+            answer if answer.bytes().any(|byte| byte == CTRL_C) => Err(io::ErrorKind::Interrupted.into()),
+            answer => Ok(answer),
+        }
     }
 }
+
+/// What a terminal sends for Ctrl-C.
+const CTRL_C: u8 = 3;

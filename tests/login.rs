@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::session::{at_terminal, keyring_files, mute_bus};
+use crate::support::session::{at_terminal, keyring_files, mute_bus, person};
 use crate::support::{Answer, CLIENT_ID, CLIENT_SECRET, Home, Issuer, REALM, Session, refused_url};
 
 /// The options of a login at this issuer.
@@ -242,7 +242,6 @@ fn login_asks_at_the_terminal_and_does_not_show_the_secret() {
             ("Name or client id: ", &format!("{CLIENT_ID}\n")),
             ("is not shown): ", &format!("{CLIENT_SECRET}\n")),
         ],
-        |_| {},
     );
     outcome.code(0);
     for wanted in [
@@ -256,6 +255,23 @@ fn login_asks_at_the_terminal_and_does_not_show_the_secret() {
     }
     assert!(!outcome.stdout.contains(CLIENT_SECRET), "{outcome:?}");
     home.run(["token"]).code(0);
+}
+
+#[test]
+fn ctrl_c_at_the_secret_changes_nothing_and_brings_the_echo_back() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let ca = home.write("ca.pem", issuer.ca_pem(), 0o644).display().to_string();
+    let script = format!(
+        "'{}' login --url {} --client-id c --realm r --ca-file {ca} --store file; echo status $?; stty -a",
+        env!("CARGO_BIN_EXE_runai-credential"),
+        issuer.url()
+    );
+    let home = &home;
+    let outcome = person(home, &["/bin/sh", "-c", &script], &[("is not shown): ", "half\u{3}")]);
+    outcome.code(0).stdout_has("the question was not answered").stdout_has("status 2");
+    let modes: Vec<&str> = outcome.stdout.split_whitespace().collect();
+    assert!(modes.contains(&"echo") && modes.contains(&"isig"), "{outcome}");
+    assert!(!outcome.stdout.contains("half") && !home.config_file().exists(), "{outcome}");
 }
 
 #[test]

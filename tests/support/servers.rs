@@ -79,7 +79,7 @@ impl NodeServer {
     /// not. `None`: node or its packages are missing, and [`require`] has said so.
     #[track_caller]
     pub(crate) fn start(script: &str, mut options: Value) -> Option<NodeServer> {
-        const START: Duration = Duration::from_secs(30);
+        const START: Duration = Duration::from_secs(90);
         let node = require("node")?;
         require("node_modules")?;
 

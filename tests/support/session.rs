@@ -146,12 +146,12 @@ fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
 
 /// The program at a terminal of its own, with a person who waits for each text and then types the answer. What the
 /// terminal showed is the standard output of the outcome.
-pub(crate) fn at_terminal(
-    home: &Home,
-    args: &[&str],
-    dialogue: &[(&str, &str)],
-    change: impl FnOnce(&mut Command),
-) -> Outcome {
+pub(crate) fn at_terminal(home: &Home, args: &[&str], dialogue: &[(&str, &str)]) -> Outcome {
+    person(home, &[&[env!("CARGO_BIN_EXE_runai-credential")], args].concat(), dialogue)
+}
+
+/// [`at_terminal`] for any command, by its full path.
+pub(crate) fn person(home: &Home, line: &[&str], dialogue: &[(&str, &str)]) -> Outcome {
     const PERSON: &str = r"
 import json, os, pty, select, sys
 dialogue, command = json.loads(sys.argv[1]), sys.argv[2:]
@@ -178,10 +178,7 @@ sys.stdout.write(shown.decode().replace('\r\n', '\n'))
 sys.exit(status if status >= 0 else 128 - status)
 ";
     let dialogue = serde_json::to_string(dialogue).expect("a value prints");
-    let mut command = home.tool("python3", ["-c", PERSON, &dialogue, env!("CARGO_BIN_EXE_runai-credential")]);
-    command.args(args);
-    change(&mut command);
-    Running::start(&mut command).finish()
+    Running::start(&mut home.tool("python3", ["-c", PERSON, &dialogue].iter().chain(line))).finish()
 }
 
 /// The items of the keyring's files, to see that a secret is nowhere in clear.
