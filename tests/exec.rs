@@ -447,11 +447,12 @@ while True:
 print(seen.count(b'interrupted'), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
     let program = r#"
-import signal, sys, time
+import os, signal, sys, time
 def heard(*_):
-    print('interrupted', flush=True)
+    # Not by print, which may be at work itself when the signal comes.
+    os.write(1, b'interrupted\n')
 signal.signal(signal.SIGINT, heard)
-print('ready', flush=True)
+os.write(1, b'ready\n')
 end = time.monotonic() + 1
 while time.monotonic() < end:
     time.sleep(0.05)
