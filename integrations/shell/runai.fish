@@ -1,12 +1,18 @@
 # For ~/.config/fish/functions/runai_curl.fish: curl with a Run:ai token, and once more with another one if the server
-# refuses it (401). The token is in no argument, no file and no history.
+# refuses it (401). The token is in no argument, no file, no history and no trace of `fish_trace`.
 function runai_curl
-    set -l answer (umask 077; mktemp); or return
+    set -l fish_trace
     set -l token (runai-credential token); or return
+    set -l answer (mktemp); or return
     set -l code (__runai_ask $token $answer $argv)
     set -l failure $status
     if test "$code" = 401
-        set token (printf %s $token | runai-credential token --rejected-stdin); or return
+        set token (printf %s $token | runai-credential token --rejected-stdin)
+        or begin
+            set failure $status
+            rm -f $answer
+            return $failure
+        end
         set code (__runai_ask $token $answer $argv)
         set failure $status
     end
@@ -20,5 +26,6 @@ function runai_curl
 end
 
 function __runai_ask -a token answer
+    set -l fish_trace
     printf 'header = "Authorization: Bearer %s"\n' $token | curl -K - -sS -o $answer -w '%{http_code}' $argv[3..]
 end

@@ -1,7 +1,9 @@
 # For ~/.bashrc or ~/.zshrc: curl with a Run:ai token, and once more with another one if the server refuses it (401).
-# The token is in no argument, no file, no history, and in no trace of `set -x`.
+# The token is in no argument, no file, no history, no trace of `set -x`, and in no environment (`set -a`).
 runai_curl() (
-    { set +x; } 2>/dev/null
+    { set +x +a; } 2>/dev/null
+    # One that is exported already would hand ours on.
+    unset token
     umask 077
     answer=$(mktemp) || exit
     trap 'rm -f "$answer"' EXIT
