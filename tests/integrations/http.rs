@@ -47,7 +47,8 @@ impl Api {
                 exposed.lock().expect("no panic").extend(in_arguments(&issued));
                 let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
                 let is_good = token.is_some_and(|token| {
-                    issued.iter().any(|one| one == token) && !revoked.lock().expect("no panic").contains(token)
+                    issued.iter().any(|one| one == token)
+                        && !["all", token].iter().any(|one| revoked.lock().expect("no panic").contains(*one))
                 });
                 match is_good {
                     true => Answer::json(200, json!({"clusters": ["acme"], "path": request.path})),
@@ -161,9 +162,9 @@ fn functions_for_the_shells() {
             assert!(!traced.stderr.contains(&api.issuer.last_token()), "{traced}");
         }
         // What the API refuses twice is told as curl tells it, and the answer is shown.
-        let all: HashSet<String> =
-            (0..2).map(|_| api.home.run(["token", "--refresh"]).stdout.trim().to_owned()).collect();
-        api.revoked.lock().expect("no panic").extend(all);
+        api.revoked.lock().expect("no panic").insert("all".to_owned());
+        let refused = api.run(shell, &lines("", &call));
+        refused.code(22).stdout_has("unauthorized").stderr_has("HTTP 401");
         let foreign = call.replace(&api.site.url(), &format!("{}/nowhere", refused_url()));
         let unreachable = api.run(shell, &lines("", &foreign));
         assert!(unreachable.code != Some(0), "{unreachable}");
