@@ -48,7 +48,15 @@ pub use terminal::Terminal;
 
 /// Does what `args` ask for; the first of them is the program's name.
 pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
-    let asked = match cli::parse(args) {
+    let parsed = cli::parse(args);
+    let may_run_under_kubectl = match &parsed {
+        Ok(asked) => asked.job == Job::Kubectl,
+        Err(stop) => !matches!(stop, Stop::WrongDocker(_)),
+    };
+    if !may_run_under_kubectl && calls::kubectl::is_caller(system) {
+        return calls::kubectl::only_subcommand().into();
+    }
+    let asked = match parsed {
         Ok(asked) => asked,
         Err(Stop::Print(text)) => return Reply::of(text),
         Err(Stop::Wrong(error)) => return error.into(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::Want;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::protocol::kubectl::{EXEC_INFO, Request};
 use crate::reply::Reply;
 use crate::supply::{self, Choice};
@@ -27,4 +27,24 @@ pub fn answer(choice: &Choice, system: &System<'_>) -> Result<Reply> {
         watched: info.is_some(),
     };
     Ok(Reply::of(request.answer(&supply::obtain(&profile, &want, system)?)))
+}
+
+/// Whether client-go started this process, directly or through a script.
+///
+/// client-go sets [`EXEC_INFO`] after the variables that a kubeconfig names, so a kubeconfig cannot take it away
+/// (`client-go/plugin/pkg/client/auth/exec/exec.go`). An empty value counts as well.
+pub fn is_caller(system: &System<'_>) -> bool {
+    (system.env)(EXEC_INFO).is_some()
+}
+
+/// The refusal of every other subcommand under client-go.
+///
+/// A kubeconfig names the arguments, and kubectl's allow-list looks at the program alone. A list that allows this program
+/// must not thereby allow `exec`, which runs any program, or `login`, which changes the configuration.
+pub fn only_subcommand() -> Error {
+    Error::new(
+        Kind::Usage,
+        format!("under {EXEC_INFO} only the subcommand kubectl runs"),
+        format!("write args: [kubectl] in the kubeconfig; a script that kubectl calls must unset {EXEC_INFO} first"),
+    )
 }

@@ -338,6 +338,59 @@ fn kuberc_lets_us_in_and_nobody_else() {
     get(&other).code(1).stderr_has("is not permitted by the credential plugin allowlist");
 }
 
+/// The arguments come from the kubeconfig, which a stranger may have written, and kubectl's allow-list looks at the name of the
+/// program alone. So under kubectl the program must not run, or change, what the kubeconfig names.
+#[test]
+fn kubeconfig_with_other_subcommand_runs_nothing() {
+    let issuer = Issuer::start();
+    for kubectl in kubectls() {
+        let home = home_with(V1, NOWHERE);
+        let config = home.keycloak(&issuer);
+        home.write(".kube/kuberc", KUBERC, 0o600);
+        let mark = home.path().join("mark");
+        let mark = mark.display();
+        for args in [
+            format!("[exec, --, /bin/sh, -c, 'touch {mark}']"),
+            format!("[-v, exec, --env, A, --, touch, '{mark}']"),
+            "[login, --host, https://evil.example, --store, file, --secret-stdin]".to_owned(),
+            "[token]".to_owned(),
+        ] {
+            use_kubeconfig(&home, &with(V1, "args: [kubectl]", &format!("args: {args}")), NOWHERE);
+            let outcome = run(&home, &kubectl, "get pods");
+            assert_ne!(outcome.code, Some(0), "{args}\n{outcome}");
+            outcome.stderr_has("under KUBERNETES_EXEC_INFO only the subcommand kubectl runs");
+        }
+        assert!(!home.path().join("mark").exists(), "{}: a command of the kubeconfig ran", kubectl.display());
+        let text = std::fs::read_to_string(home.config_file()).expect("the configuration");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), config, "the configuration is as it was");
+    }
+    issuer.expect_token_requests(0);
+}
+
+/// Exit 2 comes before the configuration, which is broken here, would give exit 3.
+#[test]
+fn subcommands_under_exec_info_are_usage_errors() {
+    let home = Home::new();
+    home.write(home.config_file(), "{", 0o600);
+    let under = |args: &[&str], info: &str| {
+        home.run_with(args, |command| {
+            command.env("KUBERNETES_EXEC_INFO", info);
+        })
+    };
+    let lines = "git get|docker get|docker|get|token|login|logout|status|doctor|setup kubectl|completions bash|man|exec -- true";
+    let info = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential"}"#;
+    for line in lines.split('|') {
+        let args: Vec<&str> = line.split(' ').collect();
+        for info in [info, "", "{"] {
+            let outcome = under(&args, info);
+            outcome.code(2).stdout_is("").stderr_has("hint: ");
+            outcome.stderr_has("error: under KUBERNETES_EXEC_INFO only the subcommand kubectl runs");
+        }
+    }
+    under(&["kubectl"], info).code(3);
+    under(&["kubectl", "--help"], info).code(0);
+}
+
 #[test]
 fn what_users_see_when_it_fails() {
     let issuer = Issuer::start();
