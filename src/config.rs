@@ -19,7 +19,7 @@ use crate::profile::{self, Draft, Fault, Profile};
 use crate::secret::Source;
 use crate::system::System;
 
-pub use edit::{File, replace};
+pub use edit::{File, create, replace};
 
 /// Largest configuration file in bytes: some ten thousand profiles.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;

@@ -227,6 +227,86 @@ fn login_keeps_what_others_wrote() {
     assert_eq!(std::fs::read_to_string(home.config_file()).expect("the configuration"), before);
 }
 
+/// Another profile would send the new secret to its own endpoint.
+#[test]
+fn login_store_file_refuses_a_file_of_another_profile() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let store = |profile: &str| {
+        let mut args = options(&home, &issuer);
+        args[2] = profile.to_owned();
+        args.extend(["--store", "file"].map(str::to_owned));
+        home.run_fed(args, CLIENT_SECRET)
+    };
+    store("a/b").code(0);
+    let (text, secret) =
+        (std::fs::read(home.config_file()).expect("a file"), home.config_file().with_file_name("a_b.secret"));
+    let requests = issuer.token_requests();
+    let outcome = store("a_b");
+    outcome.code(3).stderr_has(&format!("the secret file {} belongs to profile \"a/b\"", secret.display()));
+    assert_eq!(issuer.token_requests(), requests, "it is refused before the server is asked");
+    assert_eq!(std::fs::read(home.config_file()).expect("a file"), text);
+    // Its own profile goes on replacing it.
+    std::fs::write(&secret, "old\n").expect("write");
+    store("a/b").code(0);
+    assert_eq!(std::fs::read_to_string(&secret).expect("the secret"), format!("{CLIENT_SECRET}\n"));
+}
+
+#[test]
+fn login_store_file_refuses_a_file_that_is_there() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let path = home.config_file().with_file_name("prod.secret");
+    for kind in ["file", "link", "dangling link", "folder"] {
+        let kept = home.write("kept", "by hand\n", 0o600);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("make it");
+        match kind {
+            "file" => std::fs::rename(&kept, &path).expect("move it"),
+            "link" => std::os::unix::fs::symlink(&kept, &path).expect("link it"),
+            "dangling link" => std::os::unix::fs::symlink("/nowhere/at/all", &path).expect("link it"),
+            _ => std::fs::create_dir(&path).expect("make it"),
+        }
+        let outcome = login(&home, &issuer, &["--store", "file"]);
+        outcome.code(3).stderr_has(&format!("the secret file {} is there already", path.display()));
+        assert!(home.grep(CLIENT_SECRET).is_empty() && !home.config_file().exists(), "{kind}");
+        if kind == "file" {
+            assert_eq!(std::fs::read_to_string(&path).expect("the file"), "by hand\n");
+        }
+        let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
+    }
+    login(&home, &issuer, &["--store", "file"]).code(0);
+}
+
+/// `ulimit -f` ends a process by SIGXFSZ that does not handle it. With a limit of one block (512 bytes) the secret can still be
+/// written, but the configuration after it cannot.
+#[test]
+fn login_and_setup_under_a_size_limit_leave_nothing() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    home.install("runai-credential");
+    home.install("git-credential-runai");
+    let limited = |blocks: u32, args: &[String], input: &str| {
+        let mut command = home.tool("sh", ["-c", &format!("ulimit -f {blocks}; exec \"$@\""), "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_runai-credential")).args(args).stdin(std::process::Stdio::piped());
+        let mut running = crate::support::Running::start(&mut command);
+        running.feed(input.into());
+        running.finish()
+    };
+    let before = format!("{{\"$schema\": \"{}\", \"profiles\": {{}}}}", "x".repeat(600));
+    home.write(home.config_file(), &before, 0o600);
+    let beside = || std::fs::read_dir(home.config_file().parent().expect("a folder")).expect("the folder").count();
+    let mut args = options(&home, &issuer);
+    args.extend(["--store", "file", "--host", "https://git.example"].map(str::to_owned));
+    for blocks in [0, 1] {
+        limited(blocks, &args, CLIENT_SECRET).code(3).stderr_has("File too large");
+        assert!(home.grep(CLIENT_SECRET).is_empty(), "no part of the secret stays behind, {blocks} blocks");
+        assert_eq!(std::fs::read_to_string(home.config_file()).expect("the configuration"), before);
+        assert_eq!(beside(), 1, "{blocks} blocks");
+    }
+    home.run_fed(args, CLIENT_SECRET).code(0);
+    for tool in ["git", "docker"] {
+        limited(0, &["setup".to_owned(), tool.to_owned()], "").code(3).stderr_has("File too large");
+    }
+    assert_eq!(beside(), 2, "the configuration and the secret");
+}
+
 #[test]
 fn login_asks_at_the_terminal_and_does_not_show_the_secret() {
     let (home, issuer) = (Home::new(), Issuer::start());

@@ -1,6 +1,6 @@
 //! `login` and `logout`: from what somebody was given by Run:ai to a profile that works, and back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -81,6 +81,10 @@ pub fn login(login: &Login, choice: &Choice, system: &System<'_>) -> Result<Repl
     let (profiles, default) = file.profiles()?;
     let name = choice.profile.clone().or_else(|| system.var("RUNAI_PROFILE")).or(default);
     let name = name.unwrap_or_else(|| NAME.to_owned());
+    let beside = beside(&file, &name);
+    if login.store == Store::File {
+        check_secret_file(&beside, &name, &profiles)?;
+    }
     let before = profiles.into_iter().find(|profile| profile.name == name);
 
     let asking = Asking { login, file: &file, profile: &name, system };
@@ -89,7 +93,6 @@ pub fn login(login: &Login, choice: &Choice, system: &System<'_>) -> Result<Repl
     let hosts = asking.hosts()?;
     let secret = asking.secret(&mut terminal)?;
 
-    let beside = beside(&file, &name);
     let source = match login.store {
         Store::Keyring => json!({ "keyring": true }),
         Store::File => json!({ "file": beside }),
@@ -186,14 +189,18 @@ fn keep(
 ) -> Result<()> {
     let entry = profile.keyring_entry(system);
     let had_entry = before.is_some_and(|before| is_in_keyring(before) && before.keyring_entry(system) == entry);
-    match (store, &profile.proof) {
-        (Store::File, Proof::Secret(Source::File(path), _)) => {
-            config::replace(path, format!("{}\n", secret.expose()).as_bytes(), 0o600).map_err(|error| {
+    let mut new_file = None;
+    match (store, secret_file(profile)) {
+        (Store::File, Some(path)) => {
+            let is_own = before.and_then(secret_file) == Some(path);
+            let write = if is_own { config::replace } else { config::create };
+            write(path, format!("{}\n", secret.expose()).as_bytes(), 0o600).map_err(|error| {
                 Error::config(
                     format!("the secret cannot be written to {}: {error}", path.display()),
                     "see who owns the folder, and whether the disk is full",
                 )
             })?;
+            new_file = Some(path).filter(|_| !is_own);
         }
         _ => entry.store(secret.expose(), system)?,
     }
@@ -201,12 +208,12 @@ fn keep(
         if store == Store::Keyring && !had_entry {
             let _ = entry.remove(system);
         }
+        if let Some(path) = new_file {
+            let _ = std::fs::remove_file(path);
+        }
     })?;
     // What the profile kept in another place is of no use any more.
-    let file_before = before.and_then(|before| match &before.proof {
-        Proof::Secret(Source::File(path), _) if *path == beside(file, &before.name) => Some(path),
-        _ => None,
-    });
+    let file_before = before.and_then(|before| secret_file(before).filter(|path| **path == beside(file, &before.name)));
     if let Some(path) = file_before.filter(|_| store == Store::Keyring) {
         let _ = std::fs::remove_file(path);
     }
@@ -263,6 +270,35 @@ pub fn logout(choice: &Choice, system: &System<'_>) -> Result<Reply> {
 /// The file in which `login` keeps a secret that is not to go to a keyring. Any other file is somebody else's.
 fn beside(file: &File, profile: &str) -> PathBuf {
     file.path().with_file_name(format!("{}.secret", profile.replace('/', "_")))
+}
+
+/// Returns the file that a profile reads its secret from.
+fn secret_file(profile: &Profile) -> Option<&PathBuf> {
+    match &profile.proof {
+        Proof::Secret(Source::File(path), _) => Some(path),
+        _ => None,
+    }
+}
+
+/// Checks that `--store file` may write `path`: there is nothing yet, or this profile alone reads it already.
+///
+/// Two names of profiles may lead to one path (`a/b` and `a_b`), and a file may have been put there by hand. Another profile
+/// would send the new secret to its own endpoint.
+fn check_secret_file(path: &Path, name: &str, profiles: &[Profile]) -> Result<()> {
+    let readers = || profiles.iter().filter(|profile| secret_file(profile).is_some_and(|file| file == path));
+    if let Some(other) = readers().find(|profile| profile.name != name) {
+        return Err(Error::config(
+            format!("the secret file {} belongs to profile {:?}", path.display(), other.name),
+            "give this profile another name, or keep its secret in the keyring",
+        ));
+    }
+    if readers().next().is_none() && path.symlink_metadata().is_ok() {
+        return Err(Error::config(
+            format!("the secret file {} is there already, and profile {name:?} does not read it", path.display()),
+            "move that file away, or give the profile another name with --profile",
+        ));
+    }
+    Ok(())
 }
 
 fn is_in_keyring(profile: &Profile) -> bool {

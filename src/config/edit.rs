@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Config, place};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::patch;
 use crate::profile::Profile;
 use crate::system::System;
@@ -129,10 +130,10 @@ impl File {
 /// # Errors
 /// That of the system.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    files::survive_size_limit();
     // The file that a link stands for, as dotfile managers make them.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let folder = private_folder(&path)?;
     let mode = std::fs::metadata(&path).map_or(mode, |meta| meta.mode() & 0o7777);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}.new", std::process::id()));
@@ -147,6 +148,26 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
         let _ = std::fs::remove_file(&temporary);
     }
     written
+}
+
+/// Makes a file with `mode`, and its folder, closed to others. Whatever has the name already stays as it is.
+///
+/// The name is taken by an empty file first (`O_EXCL`, so not through a link), which the whole text then replaces: a call that is
+/// killed leaves no part of the text.
+///
+/// # Errors
+/// `AlreadyExists`, or another one of the system; then there is no new file.
+pub fn create(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    private_folder(path)?;
+    std::fs::File::options().write(true).create_new(true).mode(mode).open(path)?;
+    replace(path, bytes, mode).inspect_err(|_| drop(std::fs::remove_file(path)))
+}
+
+/// Returns the folder of a file, made and closed to others where it was missing.
+fn private_folder(path: &Path) -> std::io::Result<&Path> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    Ok(folder)
 }
 
 /// A value as people write it: `{ "keyring": true }`, `["a", "b"]`.
