@@ -14,9 +14,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use support::{CLIENT_ID, CLIENT_SECRET, Home, Issuer, PROFILE, client};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_runai-credential");

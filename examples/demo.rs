@@ -1,19 +1,13 @@
 //! The main job, shown on one machine with nothing but Rust: a control plane of its own on loopback (real HTTPS, a
-//! private CA), and the program asked as kubectl asks it. Run it with `cargo run --example demo`.
+//! private CA), and the program asked as kubectl asks it. Run it with `cargo demo`.
 
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a demonstration prints")]
-#![allow(dead_code, reason = "the servers of the tests can do more than this shows")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-#[path = "../tests/support/issuer.rs"]
-mod issuer;
-#[path = "../tests/support/pki.rs"]
-mod pki;
-
-use issuer::{CLIENT_ID, CLIENT_SECRET, Issuer, REALM};
+use support::{CLIENT_ID, CLIENT_SECRET, Issuer, REALM};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let program = build()?;
@@ -79,28 +73,23 @@ fn kubectl(program: &Path, home: &Path, issuer: &Issuer) -> Result<(), Box<dyn E
     Ok(())
 }
 
-/// Builds the program, as examples do not depend on it, and says where it is.
+/// Builds the program, because cargo builds no binary of a dependency, and returns its path.
 fn build() -> Result<PathBuf, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // Together with this example, so that both have the same dependencies and none is built twice.
-    let args = ["build", "--quiet", "--bin", "runai-credential", "--example", "demo"];
     let mut build = Command::new(cargo);
-    build.args(args);
-    // What cargo told us about ourselves would make some of the dependencies' build scripts run again.
+    // Together with this package: cargo then chooses the same features of all dependencies, and builds none a second time.
+    build.args(["build", "--quiet", "--locked", "--package", "runai-credential", "--package", "demo"]);
+    // Build scripts of dependencies that look at these variables would run again.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             build.env_remove(name);
         }
     }
-    let built = build.status()?;
-    if !built.success() {
+    if !build.status()?.success() {
         return Err("the program could not be built".into());
     }
-    // This example runs from target/PROFILE/examples.
-    let example = std::env::current_exe()?;
-    let folder = example.parent().and_then(Path::parent).ok_or("no target folder")?;
-    Ok(folder.join("runai-credential"))
+    Ok(support::program())
 }
 
 /// Runs a program with a clean environment and this home.

@@ -126,7 +126,6 @@ fn is_without_keyring(why: &str) -> bool {
 }
 
 /// What is done with an entry.
-#[cfg_attr(target_env = "musl", allow(dead_code, reason = "that build has no keyring"))]
 enum Act {
     /// Answers the secret.
     Read,
@@ -137,7 +136,6 @@ enum Act {
 }
 
 /// What may go wrong, whatever keyring it is.
-#[cfg_attr(target_env = "musl", allow(dead_code, reason = "that build has no keyring"))]
 enum Fault {
     Missing,
     Ambiguous(usize),
@@ -146,7 +144,6 @@ enum Fault {
 }
 
 /// Asks the system's keyring, for as long as that takes.
-#[cfg(not(target_env = "musl"))]
 fn perform(service: &str, username: &str, act: Act) -> Result<Vec<u8>, Fault> {
     let entry = keyring::Entry::new(service, username).map_err(fault)?;
     match act {
@@ -160,7 +157,6 @@ fn perform(service: &str, username: &str, act: Act) -> Result<Vec<u8>, Fault> {
 }
 
 /// The library's error in our words; never by its `Debug`, which holds the secret in some cases.
-#[cfg(not(target_env = "musl"))]
 fn fault(error: keyring::Error) -> Fault {
     match error {
         keyring::Error::NoEntry => Fault::Missing,
@@ -169,12 +165,6 @@ fn fault(error: keyring::Error) -> Fault {
         keyring::Error::PlatformFailure(cause) => Fault::System(cause.to_string()),
         _ => Fault::System("it holds something that is no secret of ours".to_owned()),
     }
-}
-
-/// A static program cannot use the system's libdbus, and one of its own would need a C library for musl.
-#[cfg(target_env = "musl")]
-fn perform(_: &str, _: &str, _: Act) -> Result<Vec<u8>, Fault> {
-    Err(Fault::System("this static build has no access to it".to_owned()))
 }
 
 /// How long an access may take.

@@ -1,18 +1,11 @@
 //! The real world in, the reply out. Everything else is in the library.
-//!
-//! On Linux with glibc this file takes the place of std's own start, which reads and parses `/proc/self/maps` to find the
-//! end of the stack: a fifth of all instructions of a call that finds its token in the cache. What that start does besides
-//! is done here: standard streams that are closed are filled, and a pipe is looked at before it is written, so that a reader
-//! that has gone is an error. (One that goes in between ends the process by SIGPIPE, which is a failure as well.)
-
-#![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use runai_credential::Terminal;
@@ -22,46 +15,17 @@ use runai_credential::{Append, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Whether standard output was closed when the process started.
-static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
-
-/// Runs before any `main`: where a standard stream is closed, std puts the null device, and a token would vanish there with
-/// exit 0.
-#[ctor::ctor(unsafe)]
-fn look_at_stdout() {
-    STDOUT_CLOSED.store(!is_open(rustix::stdio::stdout()), Ordering::Relaxed);
-}
-
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[allow(
-    unsafe_code,
-    reason = "the name that the C start calls; no code here is unsafe, glibc fills std's arguments by itself"
-)]
-#[unsafe(no_mangle)]
-extern "C" fn main(_count: i32, _arguments: *const *const u8) -> i32 {
-    // In order, so that each null device gets the number of the stream that is closed: a file that is opened later must
-    // never have one of these numbers.
-    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        if !is_open(stream) {
-            let _ = File::options().read(true).write(true).open("/dev/null").map(std::os::fd::IntoRawFd::into_raw_fd);
-        }
-    }
-    i32::from(call())
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(call())
-}
-
-/// Does what the arguments ask for and returns the exit status.
+/// Does what the arguments ask for.
+///
+/// Rust's start has opened the null device for each standard stream that was closed, and ignores SIGPIPE, so a pipe without a
+/// reader is an error of the write.
 #[allow(clippy::disallowed_methods, reason = "this is where environment and clock come in")]
-fn call() -> u8 {
+fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     harden(args.iter().any(|arg| arg == "exec"));
     let mut reply = Reply::default();
     in_this_world(&mut |system| reply = runai_credential::run(&args, system));
-    deliver(reply)
+    ExitCode::from(deliver(reply))
 }
 
 /// Lets `work` see the real world. No state is held here, so another thread can have it as well.
@@ -165,11 +129,7 @@ fn deliver(reply: Reply) -> u8 {
     if reply.stdout.is_empty() {
         return reply.status;
     }
-    let written = match STDOUT_CLOSED.load(Ordering::Relaxed) {
-        true => Err(rustix::io::Errno::BADF.into()),
-        false => write(rustix::stdio::stdout(), &reply.stdout),
-    };
-    if let Err(error) = written {
+    if let Err(error) = write(rustix::stdio::stdout(), &reply.stdout) {
         let error = Error::new(
             Kind::Output,
             format!("standard output cannot be written: {error}"),
@@ -203,13 +163,8 @@ fn say(text: &str) {
     }
 }
 
-/// Writes all of `bytes`, unless it is a pipe that nobody reads any more: that would be a signal before it is an error.
+/// Writes all of `bytes`. Not through std's stream, which takes a descriptor that cannot be written for success (EBADF).
 fn write(stream: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
-    let mut look = [PollFd::new(&stream, PollFlags::empty())];
-    let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-    if poll(&mut look, Some(&none)).is_ok() && look[0].revents().contains(PollFlags::ERR) {
-        return Err(rustix::io::Errno::PIPE.into());
-    }
     let mut rest = bytes;
     while !rest.is_empty() {
         match rustix::io::write(stream, rest) {
@@ -220,8 +175,4 @@ fn write(stream: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn is_open(stream: impl AsFd) -> bool {
-    rustix::io::fcntl_getfd(stream).is_ok()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::*;
+use support::*;
 
 /// A home with the usual profile for `issuer`, changed by `change`.
 fn home_with(issuer: &Issuer, change: impl FnOnce(&mut Value)) -> Home {

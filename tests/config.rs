@@ -7,7 +7,7 @@ mod profile;
 
 use std::process::Command;
 
-use crate::support::*;
+use support::*;
 
 /// A profile that gets as far as its secret, which is not there: the way to see, without a server, which profile a
 /// call means and that nothing is wrong with it.

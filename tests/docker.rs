@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 const NOT_FOUND: &str = "credentials not found in native keychain\n";
 const REGISTRY: &str = "https://registry.acme.example:5000";

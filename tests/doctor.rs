@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 use runai_credential::system::Moment;
 use serde_json::{Value, json};
 
-use crate::support::issuer::Options;
-use crate::support::{Answer, CLIENT_SECRET, Home, Issuer, Outcome, PROFILE, Pki, Session, refused_url, require};
+use support::issuer::Options;
+use support::{Answer, CLIENT_SECRET, Home, Issuer, Outcome, PROFILE, Pki, Session, refused_url, require};
 
 const KUBECONFIG: &str = "apiVersion: v1
 kind: Config

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 /// A home with a token in its cache, and the path and bytes of the record.
 fn home_with_record(issuer: &Issuer) -> (Home, PathBuf, Vec<u8>) {
@@ -276,7 +276,11 @@ fn standard_output_is_written_whole_or_the_call_fails() {
     let program = env!("CARGO_BIN_EXE_runai-credential");
     for (streams, code, why) in [
         (">/dev/full", 74, "No space left on device (os error 28)"),
-        (">&-", 74, "Bad file descriptor (os error 9)"),
+        // A descriptor that is there and cannot be written.
+        ("1</dev/null", 74, "Bad file descriptor (os error 9)"),
+        // A closed stream is the null device, as in every Rust program.
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
         ("</dev/null >/dev/null", 0, ""),
         ("<&-", 0, ""),
     ] {

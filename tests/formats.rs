@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::*;
+use support::*;
 
 fn home() -> (Home, Issuer) {
     let (home, issuer) = (Home::new(), Issuer::start());

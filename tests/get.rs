@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 const URL: &str = "https://api.acme.example/v1/things?q=1";
 

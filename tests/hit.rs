@@ -1,6 +1,6 @@
 //! What a call that finds its token in the cache does, by a trace of its system calls, and what it does not do.
 
-use crate::support::*;
+use support::*;
 
 /// The system calls of a hit, one a line, from after the program has been loaded.
 fn trace(home: &Home, args: &[&str], exec_info: bool) -> Option<Vec<String>> {
@@ -28,8 +28,8 @@ fn trace_fed(home: &Home, args: &[&str], exec_info: bool, input: &str) -> Option
     running.feed(input.into());
     running.finish().code(0);
     let text = std::fs::read_to_string(&trace).expect("a trace");
-    // The first look at a standard stream is the first thing that is ours; before it there is the loader.
-    let ours = text.lines().skip_while(|line| !line.contains("fcntl(1, F_GETFD)"));
+    // `harden` is the first thing that `main` does; before it there are the loader and the start of Rust's library.
+    let ours = text.lines().skip_while(|line| !line.contains("PR_SET_DUMPABLE"));
     Some(ours.map(|line| line.split_once(' ').map_or(line, |(_, call)| call.trim_start()).to_owned()).collect())
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::*;
+use support::*;
 
 fn make(home: &Home, target: &str) {
     let mut command = home.tool("make", ["--no-print-directory", "-s", "-C", env!("CARGO_MANIFEST_DIR"), target]);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 /// Everything that a run left for others to see: its streams, what it wrote and executed (by a system-call trace), and
 /// the files of its home.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::session::{at_terminal, keyring_files, mute_bus, person};
-use crate::support::{Answer, CLIENT_ID, CLIENT_SECRET, Home, Issuer, REALM, Session, refused_url};
+use support::session::{at_terminal, keyring_files, mute_bus, person};
+use support::{Answer, CLIENT_ID, CLIENT_SECRET, Home, Issuer, REALM, Session, refused_url};
 
 /// The options of a login at this issuer.
 fn options(home: &Home, issuer: &Issuer) -> Vec<String> {
@@ -15,7 +15,7 @@ fn options(home: &Home, issuer: &Issuer) -> Vec<String> {
         .to_vec()
 }
 
-fn login(home: &Home, issuer: &Issuer, more: &[&str]) -> crate::support::Outcome {
+fn login(home: &Home, issuer: &Issuer, more: &[&str]) -> support::Outcome {
     let more = more.iter().map(|arg| (*arg).to_owned());
     home.run_fed(options(home, issuer).into_iter().chain(more), format!("{CLIENT_SECRET}\n"))
 }
@@ -285,7 +285,7 @@ fn login_and_setup_under_a_size_limit_leave_nothing() {
     let limited = |blocks: u32, args: &[String], input: &str| {
         let mut command = home.tool("sh", ["-c", &format!("ulimit -f {blocks}; exec \"$@\""), "sh"]);
         command.arg(env!("CARGO_BIN_EXE_runai-credential")).args(args).stdin(std::process::Stdio::piped());
-        let mut running = crate::support::Running::start(&mut command);
+        let mut running = support::Running::start(&mut command);
         running.feed(input.into());
         running.finish()
     };
@@ -361,7 +361,7 @@ fn without_a_terminal_login_says_what_is_missing() {
     let ask = |args: &[&str]| {
         let mut command = home.tool("setsid", ["--wait", env!("CARGO_BIN_EXE_runai-credential"), "login"]);
         command.args(args);
-        crate::support::Running::start(&mut command).finish()
+        support::Running::start(&mut command).finish()
     };
     for (args, option) in [
         (&[][..], "give --url"),

@@ -21,4 +21,3 @@ mod readme;
 mod refresh;
 mod secrets;
 mod setup;
-mod support;

@@ -6,8 +6,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::git::gits;
-use crate::support::*;
+use support::git::gits;
+use support::*;
 
 fn cases() -> Value {
     serde_json::from_str(include_str!("cases/origins.json")).expect("cases")

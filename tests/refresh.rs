@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use runai_credential::Reply;
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::*;
+use support::*;
 
 /// An issuer, and a home with a profile for it whose proof each test chooses.
 struct Scene {
@@ -247,17 +247,17 @@ fn a_command_gets_its_arguments_as_they_are_and_no_input() {
     outcome.code(0).stdout_is(format!("{}\n", scene.issuer.last_token())).silent();
 }
 
-/// What whoever called us has in the environment — secrets, a search path, a loader's library — is not the command's.
+/// The command must not get the secrets, the search path or the loader's library of the caller's environment.
 #[test]
 fn a_command_runs_in_a_cleaned_environment() {
     let scene = Scene::new();
     let dump = scene.home.path().join("environment");
     scene.secret_script(&format!("/usr/bin/env > '{}'\necho {CLIENT_SECRET}", dump.display()), "10s");
-    let outcome = scene.home.run_with(["token", "--profile", PROFILE], |command| {
+    let outcome = scene.home.run_with(["kubectl", "--profile", PROFILE], |command| {
         command
             .env("RUNAI_CLIENT_ID", "canary-id")
             .env("RUNAI_CLIENT_SECRET", "canary-variable")
-            .env("KUBERNETES_EXEC_INFO", "canary-info")
+            .env("KUBERNETES_EXEC_INFO", r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential"}"#)
             .env("ACME_TOKEN", "canary-token")
             .env("LD_LIBRARY_PATH", "/canary")
             .env("BASH_ENV", "/canary")

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::*;
+use support::*;
 
 /// A home in which the program is on the `PATH`, and these tools under their own names.
 fn home_with(tools: &[(&str, PathBuf)]) -> Home {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{meant, refused, with, without_secret};
-use crate::support::*;
+use support::*;
 
 const SAFE: &str = "it must be a regular file of at most 16 MiB that you may read, that belongs to you or root, and that nobody \
                     else may write";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::config::refused;
-use crate::support::*;
+use support::*;
 
 #[track_caller]
 fn cases(text: &str) -> Vec<Value> {

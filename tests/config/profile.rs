@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{meant, refused, with, without_secret};
-use crate::support::*;
+use support::*;
 
 /// Variables that make the profile `env` without a server: it shows itself by its missing secret file.
 const ENV: [(&str, &str); 3] = [

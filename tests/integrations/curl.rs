@@ -1,6 +1,6 @@
 //! curl and bash, with the token as `token` prints it.
 
-use crate::support::*;
+use support::*;
 
 /// Lines that people write, each against an API server that verifies the token.
 #[test]

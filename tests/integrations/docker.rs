@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::*;
+use support::*;
 
 const README: &str = include_str!("../../integrations/docker/README.md");
 const CONFIG: &str = include_str!("../../integrations/docker/config.json");

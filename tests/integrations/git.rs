@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::git::{gits, identity};
-use crate::support::*;
+use support::git::{gits, identity};
+use support::*;
 
 const README: &str = include_str!("../../integrations/git/README.md");
 const GITCONFIG: &str = include_str!("../../integrations/git/gitconfig");

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::support::*;
+use support::*;
 
 /// What people replace.
 const URL: &str = "https://app.run.ai";

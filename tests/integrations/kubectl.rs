@@ -9,7 +9,7 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use crate::support::*;
+use support::*;
 
 const README: &str = include_str!("../../integrations/kubectl/README.md");
 const V1: &str = include_str!("../../integrations/kubectl/kubeconfig-v1.yaml");

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::*;
+use support::*;
 
 /// Makes the container's file system at `$ROOT` and becomes its first process. `$VOLUMES` has a line `PATH MODE FILE SOURCE`
 /// for each file of a volume; `$TMPFS` the paths of volumes in memory; the arguments are the variables and the command.

@@ -1,6 +1,6 @@
 //! A certified issuer that nobody here wrote.
 
-use crate::support::*;
+use support::*;
 
 #[test]
 fn its_answer_is_read_and_v_tells_the_steps_but_no_secret() {

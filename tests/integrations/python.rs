@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integrations/python");
 const README: &str = include_str!("../../integrations/python/README.md");

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use support::*;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integrations/run-ai-api");
 const README: &str = include_str!("../../integrations/run-ai-api/README.md");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::*;
+use support::*;
 
 /// Not a name or a value of a form can do without encoding, or a JSON string, or a Basic header.
 const AWKWARD_SECRET: &str = r#"a:b%c+d e&f=g"h\i%41~/?#é"#;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 /// What a busy machine may take for starting a process and ending it, beyond what the test is about.
 const SLACK: Duration = Duration::from_secs(4);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 /// The status that curl gets for the same URL in the same environment.
 fn curl(program: &Path, home: &Home, url: &str, vars: &[(String, String)]) -> String {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use support::*;
 
 /// One answer and its two lines. `{url}` stands for the issuer's, `{secret}` for the file with the client secret.
 #[derive(Deserialize)]

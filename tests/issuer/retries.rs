@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 #[test]
 fn what_can_pass_is_tried_three_times_and_gives_one_answer() {

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use support::*;
 
 /// What a JWT says about itself, but for what differs from one to the next.
 fn claims(token: &Value) -> Value {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::*;
+use support::*;
 
 fn with(certificate: ServerCert) -> Issuer {
     Issuer::start_with(Options { certificate, ..Options::default() })

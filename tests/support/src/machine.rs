@@ -8,27 +8,27 @@ use std::time::Duration;
 use runai_credential::Reply;
 use runai_credential::system::{Moment, System};
 
-use super::Home;
+use crate::Home;
 
 /// A machine with the variables of a [`Home`], some time after now.
 #[derive(Clone)]
-pub(crate) struct Machine {
-    pub(crate) variables: BTreeMap<String, OsString>,
+pub struct Machine {
+    pub variables: BTreeMap<String, OsString>,
     /// How far both clocks are ahead.
-    pub(crate) ahead: Duration,
+    pub ahead: Duration,
     /// How far both clocks are behind.
-    pub(crate) behind: Duration,
+    pub behind: Duration,
     /// How far somebody has set the wall clock ahead, beyond that, in milliseconds.
-    pub(crate) wall_set_by: i64,
-    pub(crate) boot_id: &'static str,
-    pub(crate) host: &'static str,
+    pub wall_set_by: i64,
+    pub boot_id: &'static str,
+    pub host: &'static str,
     /// Which process calls.
-    pub(crate) parent: Option<&'static str>,
-    pub(crate) stdin: Vec<u8>,
+    pub parent: Option<&'static str>,
+    pub stdin: Vec<u8>,
 }
 
 impl Machine {
-    pub(crate) fn of(home: &Home) -> Machine {
+    pub fn of(home: &Home) -> Machine {
         let command = home.command(["token"]);
         let variables = command
             .get_envs()
@@ -47,21 +47,21 @@ impl Machine {
     }
 
     /// The same machine, later.
-    pub(crate) fn after(&self, time: Duration) -> Machine {
+    pub fn after(&self, time: Duration) -> Machine {
         Machine { ahead: self.ahead + time, ..self.clone() }
     }
 
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Machine {
+    pub fn with(mut self, name: &str, value: &str) -> Machine {
         self.variables.insert(name.to_owned(), value.into());
         self
     }
 
-    pub(crate) fn call(&self, args: &[&str]) -> Reply {
+    pub fn call(&self, args: &[&str]) -> Reply {
         self.call_noting(args).0
     }
 
     /// Also what `-v` says.
-    pub(crate) fn call_noting(&self, args: &[&str]) -> (Reply, String) {
+    pub fn call_noting(&self, args: &[&str]) -> (Reply, String) {
         let notes = RefCell::new(String::new());
         let millis = |time: Duration| i64::try_from(time.as_millis()).expect("a time");
         let ahead = millis(self.ahead) - millis(self.behind);

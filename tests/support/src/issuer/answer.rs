@@ -9,7 +9,7 @@ use super::wire::Floor;
 
 /// How one request is answered.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     kind: Kind,
     headers: Vec<(String, String)>,
     wait: Duration,
@@ -31,50 +31,50 @@ enum Kind {
 /// Answers in good HTTP.
 impl Answer {
     /// What the issuer does without a script: a token for the right client, else the refusal.
-    pub(crate) fn grant() -> Answer {
+    pub fn grant() -> Answer {
         Answer::of(Kind::Grant)
     }
 
-    pub(crate) fn json(status: u16, body: Value) -> Answer {
+    pub fn json(status: u16, body: Value) -> Answer {
         Answer::text(status, "application/json", &body.to_string())
     }
 
-    pub(crate) fn text(status: u16, content_type: &str, body: &str) -> Answer {
+    pub fn text(status: u16, content_type: &str, body: &str) -> Answer {
         Answer::bytes(status, content_type, body)
     }
 
-    pub(crate) fn bytes(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
+    pub fn bytes(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
         Answer::of(Kind::Http { status, body: body.into() }).header("Content-Type", content_type)
     }
 
     /// RFC 6749 §5.2: `error` and `error_description`.
-    pub(crate) fn oauth_error(status: u16, error: &str, description: &str) -> Answer {
+    pub fn oauth_error(status: u16, error: &str, description: &str) -> Answer {
         Answer::json(status, json!({"error": error, "error_description": description}))
     }
 
     /// The Run:ai API's own shape: `code` and `message`.
-    pub(crate) fn runai_error(status: u16, message: &str) -> Answer {
+    pub fn runai_error(status: u16, message: &str) -> Answer {
         Answer::json(status, json!({"code": status, "message": message}))
     }
 
-    pub(crate) fn redirect(status: u16, location: &str) -> Answer {
+    pub fn redirect(status: u16, location: &str) -> Answer {
         Answer::text(status, "text/plain", "").header("Location", location)
     }
 
     /// One header more; for [`Answer::raw`] and the faults without a head it has no meaning.
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Answer {
+    pub fn header(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// This answer, but only after a while.
-    pub(crate) fn after(mut self, wait: Duration) -> Answer {
+    pub fn after(mut self, wait: Duration) -> Answer {
         self.wait = wait;
         self
     }
 
     /// This answer, one byte at a time (slow loris).
-    pub(crate) fn paced(mut self, every: Duration) -> Answer {
+    pub fn paced(mut self, every: Duration) -> Answer {
         self.pace = Some(every);
         self
     }
@@ -83,37 +83,37 @@ impl Answer {
 /// Faults.
 impl Answer {
     /// These bytes as they are, status line and all, or no HTTP at all.
-    pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Answer {
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Answer {
         Answer::of(Kind::Raw(bytes.into()))
     }
 
     /// [`Answer::raw`], one byte at a time.
-    pub(crate) fn drip(bytes: impl Into<Vec<u8>>, every: Duration) -> Answer {
+    pub fn drip(bytes: impl Into<Vec<u8>>, every: Duration) -> Answer {
         Answer::raw(bytes).paced(every)
     }
 
     /// Nothing, until the issuer is dropped.
-    pub(crate) fn hang() -> Answer {
+    pub fn hang() -> Answer {
         Answer::of(Kind::Hang)
     }
 
     /// The connection's end in the place of an answer.
-    pub(crate) fn close() -> Answer {
+    pub fn close() -> Answer {
         Answer::of(Kind::Close)
     }
 
     /// A body that ends before the length that its head promised.
-    pub(crate) fn cut(body: impl Into<Vec<u8>>) -> Answer {
+    pub fn cut(body: impl Into<Vec<u8>>) -> Answer {
         Answer::of(Kind::Cut(body.into())).header("Content-Type", "application/json")
     }
 
     /// A 200 whose chunked body, the beginning of a grant, never ends.
-    pub(crate) fn endless_body(content_type: &str) -> Answer {
+    pub fn endless_body(content_type: &str) -> Answer {
         Answer::of(Kind::EndlessBody).header("Content-Type", content_type)
     }
 
     /// A 200 whose headers never end.
-    pub(crate) fn endless_headers() -> Answer {
+    pub fn endless_headers() -> Answer {
         Answer::of(Kind::EndlessHeaders)
     }
 
@@ -123,7 +123,7 @@ impl Answer {
 }
 
 /// How a connection is left after its answer.
-pub(crate) enum Ended {
+pub enum Ended {
     Politely,
     /// Without TLS's good-bye.
     Abruptly,
@@ -132,12 +132,7 @@ pub(crate) enum Ended {
 /// On the wire.
 impl Answer {
     /// Writes the answer; `default` says what [`Answer::grant`] stands for here.
-    pub(crate) fn write(
-        mut self,
-        to: &mut impl Write,
-        floor: &Floor,
-        default: impl FnOnce() -> Answer,
-    ) -> io::Result<Ended> {
+    pub fn write(mut self, to: &mut impl Write, floor: &Floor, default: impl FnOnce() -> Answer) -> io::Result<Ended> {
         floor.sleep(self.wait);
         if let Kind::Grant = self.kind {
             let default = default();

@@ -8,17 +8,17 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::issuer::wire::{Floor, Listener, Request, lock, raise_file_limit, spawn};
+use crate::issuer::wire::{Floor, Listener, Request, lock, raise_file_limit, spawn};
 
 /// An address that never completes a connection, as a dropped route or a silent firewall does.
-pub(crate) struct BlackHole {
+pub struct BlackHole {
     listener: TcpListener,
     /// They sit in the listener's queue, which nobody empties: the kernel ignores later ones.
     _queue: Vec<TcpStream>,
 }
 
 impl BlackHole {
-    pub(crate) fn start() -> BlackHole {
+    pub fn start() -> BlackHole {
         BlackHole::at((Ipv4Addr::LOCALHOST, 0).into()).expect("a free loopback port")
     }
 
@@ -26,7 +26,7 @@ impl BlackHole {
     ///
     /// # Errors
     /// The address is taken, or this machine has no such address (no IPv6).
-    pub(crate) fn at(address: SocketAddr) -> io::Result<BlackHole> {
+    pub fn at(address: SocketAddr) -> io::Result<BlackHole> {
         // A queue longer than this is not the kernel's doing: then connect is not going to hang.
         const LIMIT: usize = 20_000;
         raise_file_limit();
@@ -45,26 +45,26 @@ impl BlackHole {
         Err(io::Error::other(format!("{LIMIT} connections wait and the queue is not full")))
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("address of a bound socket")
     }
 
     /// By address, so that no other address of `localhost` answers in its place.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("https://{}", self.address())
     }
 }
 
 /// A server that accepts connections and never says a word: no TLS, no HTTP.
-pub(crate) struct Mute(Listener);
+pub struct Mute(Listener);
 
 impl Mute {
-    pub(crate) fn start() -> Mute {
+    pub fn start() -> Mute {
         Mute(Listener::start("mute", |_, floor| floor.wait_for_stop()))
     }
 
     /// One that does say something: these bytes, whatever it is sent first.
-    pub(crate) fn but(reply: &'static [u8]) -> Mute {
+    pub fn but(reply: &'static [u8]) -> Mute {
         Mute(Listener::start("babbler", move |mut stream, _| {
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(reply);
@@ -72,11 +72,11 @@ impl Mute {
         }))
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("https://localhost:{}", self.0.port())
     }
 
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.0.accepted()
     }
 }
@@ -84,7 +84,7 @@ impl Mute {
 /// The URL of a loopback port where nobody listens.
 ///
 /// The port was free a moment ago and Linux gives it to nobody else soon; nothing keeps it free.
-pub(crate) fn refused_url() -> String {
+pub fn refused_url() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a loopback port");
     let port = listener.local_addr().expect("address of a bound socket").port();
     format!("https://127.0.0.1:{port}")
@@ -94,7 +94,7 @@ pub(crate) fn refused_url() -> String {
 ///
 /// It reaches nothing but loopback: a target elsewhere is a bad gateway, unless [`Proxy::route`]
 /// says which local server plays it.
-pub(crate) struct Proxy {
+pub struct Proxy {
     listener: Listener,
     state: Arc<Mutex<ProxyState>>,
 }
@@ -110,17 +110,17 @@ struct ProxyState {
 
 /// What a client asked the proxy for.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Connect {
+pub struct Connect {
     /// `CONNECT`, if the client is right.
-    pub(crate) method: String,
+    pub method: String,
     /// `host:port`, as sent.
-    pub(crate) target: String,
+    pub target: String,
     /// `Proxy-Authorization`, as sent.
-    pub(crate) authorization: Option<String>,
+    pub authorization: Option<String>,
 }
 
 impl Proxy {
-    pub(crate) fn start() -> Proxy {
+    pub fn start() -> Proxy {
         let state = Arc::new(Mutex::new(ProxyState::default()));
         let listener = {
             let state = Arc::clone(&state);
@@ -133,41 +133,41 @@ impl Proxy {
     }
 
     /// `http://localhost:PORT`, without a login.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://localhost:{}", self.listener.port())
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.listener.port()
     }
 
     /// From now on it wants this login (Basic) and answers 407 without.
-    pub(crate) fn require_login(&self, user: &str, password: &str) {
+    pub fn require_login(&self, user: &str, password: &str) {
         let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
         lock(&self.state).login = Some(basic);
     }
 
     /// From now on it refuses every target with this status.
-    pub(crate) fn refuse(&self, status: u16) {
+    pub fn refuse(&self, status: u16) {
         lock(&self.state).refusal = Some(status);
     }
 
     /// From now on it answers byte by byte, and never comes to an end.
-    pub(crate) fn drip(&self, every: Duration) {
+    pub fn drip(&self, every: Duration) {
         lock(&self.state).drip = Some(every);
     }
 
     /// Leads a target (`app.run.ai:443`) to a local server: the proxy resolves names, not we.
-    pub(crate) fn route(&self, target: &str, to: SocketAddr) {
+    pub fn route(&self, target: &str, to: SocketAddr) {
         lock(&self.state).routes.push((target.to_owned(), to));
     }
 
     /// Every request so far.
-    pub(crate) fn connects(&self) -> Vec<Connect> {
+    pub fn connects(&self) -> Vec<Connect> {
         lock(&self.state).log.clone()
     }
 
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.listener.accepted()
     }
 }

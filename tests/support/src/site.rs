@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex};
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::issuer::wire::{Floor, Listener, lock};
-use super::{Answer, Pki, Request};
+use crate::issuer::wire::{Floor, Listener, lock};
+use crate::{Answer, Pki, Request};
 
 /// The server; dropping it ends it, and fails the test if one of its answers panicked.
-pub(crate) struct Site {
+pub struct Site {
     listener: Listener,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Site {
     /// A site with a certificate of [`Pki::shared`] for `127.0.0.1` and `localhost`; one request a connection.
-    pub(crate) fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Site {
+    pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Site {
         let cert = Pki::shared().server(&["127.0.0.1", "localhost"]);
         let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
             .with_safe_default_protocol_versions()
@@ -32,32 +32,32 @@ impl Site {
         Site { listener, requests }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.listener.port()
     }
 
     /// `127.0.0.1:PORT`.
-    pub(crate) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         format!("127.0.0.1:{}", self.port())
     }
 
     /// Its origin.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("https://{}", self.authority())
     }
 
     /// The same server under its other name, which is another origin.
-    pub(crate) fn other_url(&self) -> String {
+    pub fn other_url(&self) -> String {
         format!("https://localhost:{}", self.port())
     }
 
     /// The requests that came so far.
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<Request> {
         lock(&self.requests).clone()
     }
 
     /// The `Authorization` header of each request that had one.
-    pub(crate) fn authorizations(&self) -> Vec<String> {
+    pub fn authorizations(&self) -> Vec<String> {
         self.requests().iter().filter_map(|request| request.header("authorization").map(str::to_owned)).collect()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::issuer::wire::spawn;
-use super::issuer::{CLIENT_ID, CLIENT_SECRET, REALM};
-use super::pki::Pki;
+use crate::issuer::wire::spawn;
+use crate::issuer::{CLIENT_ID, CLIENT_SECRET, REALM};
+use crate::pki::Pki;
 
 /// Where `tests/real/setup` installs.
-pub(crate) fn clients_dir() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+pub fn clients_dir() -> PathBuf {
+    let manifest = crate::root();
     match env::var_os("RUNAI_TEST_CLIENTS") {
         // A relative one counts from where cargo runs the tests.
         Some(dir) if !dir.is_empty() => manifest.join(dir),
@@ -28,7 +28,7 @@ pub(crate) fn clients_dir() -> PathBuf {
 }
 
 /// A client or package that `setup` installed, or else a program on `PATH`.
-pub(crate) fn client(name: &str) -> Option<PathBuf> {
+pub fn client(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path).map(|dir| dir.join(name)).filter(|file| file.is_file());
     std::iter::once(clients_dir().join(name)).chain(on_path).find(|candidate| candidate.exists())
@@ -36,7 +36,7 @@ pub(crate) fn client(name: &str) -> Option<PathBuf> {
 
 /// [`client`], whose absence skips a test on a developer's machine and fails it in CI.
 #[track_caller]
-pub(crate) fn require(name: &str) -> Option<PathBuf> {
+pub fn require(name: &str) -> Option<PathBuf> {
     let found = client(name);
     if found.is_none() {
         lack(&format!("{name}, which tests/real/setup installs"));
@@ -46,19 +46,19 @@ pub(crate) fn require(name: &str) -> Option<PathBuf> {
 
 /// A `PYTHONPATH` with our package and the packages that `setup` installed.
 #[track_caller]
-pub(crate) fn python_path() -> Option<String> {
+pub fn python_path() -> Option<String> {
     require("python3")?;
     let packages = clients_dir().join("python");
     if !packages.is_dir() {
         lack("the Python packages, which tests/real/setup installs");
         return None;
     }
-    Some(format!("{}/integrations/python/src:{}", env!("CARGO_MANIFEST_DIR"), packages.display()))
+    Some(format!("{}/integrations/python/src:{}", crate::root().display(), packages.display()))
 }
 
 /// Fails the test in CI, and says elsewhere that it, or a part of it, is skipped.
 #[track_caller]
-pub(crate) fn lack(what: &str) {
+pub fn lack(what: &str) {
     assert!(env::var("CI").as_deref() != Ok("true"), "missing: {what}");
     // Not by `eprintln!`: the test harness hides that of a test that passes.
     let test = thread::current().name().unwrap_or("a test").to_owned();
@@ -66,10 +66,10 @@ pub(crate) fn lack(what: &str) {
 }
 
 /// One of the servers in `tests/real/`, with a certificate of [`Pki::shared`]; ends when dropped.
-pub(crate) struct NodeServer {
+pub struct NodeServer {
     child: Child,
     /// The line it printed at its start.
-    pub(crate) facts: Value,
+    pub facts: Value,
     /// Certificate and key, which node wants as files.
     _files: TempDir,
 }
@@ -78,7 +78,7 @@ impl NodeServer {
     /// Starts `tests/real/SCRIPT`, with `cert`, `key` and `ca` put among the options where they are
     /// not. `None`: node or its packages are missing, and [`require`] has said so.
     #[track_caller]
-    pub(crate) fn start(script: &str, mut options: Value) -> Option<NodeServer> {
+    pub fn start(script: &str, mut options: Value) -> Option<NodeServer> {
         const START: Duration = Duration::from_secs(90);
         let node = require("node")?;
         require("node_modules")?;
@@ -95,7 +95,7 @@ impl NodeServer {
         }
 
         let mut child = Command::new(node)
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real").join(script))
+            .arg(crate::root().join("tests/real").join(script))
             .arg(options.to_string())
             .env("RUNAI_TEST_CLIENTS", clients_dir())
             .stdin(Stdio::piped())
@@ -123,39 +123,39 @@ impl NodeServer {
 
     /// `oidc-provider` with the tests' application; [`NodeServer::url`] is the control plane's, [`REALM`] the realm.
     #[track_caller]
-    pub(crate) fn oidc_provider() -> Option<NodeServer> {
+    pub fn oidc_provider() -> Option<NodeServer> {
         let clients = json!([{"id": CLIENT_ID, "secret": CLIENT_SECRET}]);
         NodeServer::start("issuer.mjs", json!({"realm": REALM, "clients": clients}))
     }
 
     /// The API server, for who has a token of the issuer at this URL for the audience `runai`.
     #[track_caller]
-    pub(crate) fn api_server(issuer_url: &str) -> Option<NodeServer> {
+    pub fn api_server(issuer_url: &str) -> Option<NodeServer> {
         let issuer = format!("{issuer_url}/auth/realms/{REALM}");
         let jwks = format!("{issuer}/protocol/openid-connect/certs");
         NodeServer::start("apiserver.mjs", json!({"issuer": issuer, "jwks": jwks, "audience": "runai"}))
     }
 
     #[track_caller]
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         let port = self.facts["port"].as_u64().and_then(|port| port.try_into().ok());
         port.unwrap_or_else(|| panic!("no port in {}", self.facts))
     }
 
     #[track_caller]
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("https://localhost:{}", self.port())
     }
 
     /// GET a path of it that must answer 200 with JSON.
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         json_of(https_get(&format!("{}{path}", self.url()), Pki::shared().ca_pem()))
     }
 
     /// POST JSON to a path of it that must answer 200 with JSON.
     #[track_caller]
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+    pub fn post(&self, path: &str, body: &Value) -> Value {
         json_of(https_post(&format!("{}{path}", self.url()), Pki::shared().ca_pem(), body))
     }
 }
@@ -179,13 +179,13 @@ impl Drop for NodeServer {
 
 /// Status and body of a GET; every status is an answer.
 #[track_caller]
-pub(crate) fn https_get(url: &str, ca_pem: &str) -> (u16, String) {
+pub fn https_get(url: &str, ca_pem: &str) -> (u16, String) {
     answer(url, agent(ca_pem).get(url).call())
 }
 
 /// Status and body of a POST of JSON; every status is an answer.
 #[track_caller]
-pub(crate) fn https_post(url: &str, ca_pem: &str, body: &Value) -> (u16, String) {
+pub fn https_post(url: &str, ca_pem: &str, body: &Value) -> (u16, String) {
     let request = agent(ca_pem).post(url).content_type("application/json");
     answer(url, request.send(body.to_string()))
 }

@@ -10,13 +10,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
-use super::issuer::wire::lock;
-use super::{Answer, Control, Request, Site};
+use crate::issuer::wire::lock;
+use crate::{Answer, Control, Request, Site};
 
-/// The gits of this machine: the program, and whether it is 2.46 or newer.
-pub(crate) fn gits() -> Vec<(PathBuf, bool)> {
+/// Returns the gits to test with, and whether each has `authtype` and `state` (2.46 or newer): the one on the `PATH`, that of the
+/// system, and the one that `tests/real/setup` builds where both are older.
+pub fn gits() -> Vec<(PathBuf, bool)> {
+    let candidates = [crate::client("git"), Some(PathBuf::from("/usr/bin/git")), crate::client("git-newest")];
     let mut gits: Vec<(PathBuf, bool)> = Vec::new();
-    for path in ["/usr/local/bin/git", "/usr/bin/git"].map(PathBuf::from) {
+    for path in candidates.into_iter().flatten().filter_map(|path| path.canonicalize().ok()) {
+        if gits.iter().any(|(known, _)| *known == path) {
+            continue;
+        }
         let Ok(version) = Command::new(&path).arg("--version").output() else { continue };
         let version = String::from_utf8_lossy(&version.stdout).into_owned();
         let numbers = version.split_whitespace().nth(2).unwrap_or_default();
@@ -25,13 +30,13 @@ pub(crate) fn gits() -> Vec<(PathBuf, bool)> {
         gits.push((path, version >= (2, 46)));
     }
     if !gits.iter().any(|(_, is_new)| *is_new) {
-        super::servers::lack("a git of 2.46 or newer");
+        crate::servers::lack("a git of 2.46 or newer, which tests/real/setup builds");
     }
     gits
 }
 
 /// The server. Its one repository is `acme.git`, with one commit.
-pub(crate) struct GitServer {
+pub struct GitServer {
     site: Site,
     rules: Arc<Mutex<Rules>>,
     _root: TempDir,
@@ -50,7 +55,7 @@ struct Rules {
 
 impl GitServer {
     /// A server that takes the tokens that this issuer has issued, after these challenges.
-    pub(crate) fn start(issuer: &Control, challenges: &[&'static str]) -> GitServer {
+    pub fn start(issuer: &Control, challenges: &[&'static str]) -> GitServer {
         let root = tempfile::tempdir().expect("make a folder for repositories");
         make_repository(root.path());
         let rules = Arc::new(Mutex::new(Rules {
@@ -79,37 +84,37 @@ impl GitServer {
         GitServer { site, rules, _root: root }
     }
 
-    pub(crate) fn site(&self) -> &Site {
+    pub fn site(&self) -> &Site {
         &self.site
     }
 
     /// The URL of the repository.
-    pub(crate) fn repository(&self) -> String {
+    pub fn repository(&self) -> String {
         format!("{}/acme.git", self.site.url())
     }
 
     /// Takes this token no more.
-    pub(crate) fn revoke(&self, token: &str) {
+    pub fn revoke(&self, token: &str) {
         lock(&self.rules).refused.insert(token.to_owned());
     }
 
-    pub(crate) fn refuse_all(&self) {
+    pub fn refuse_all(&self) {
         lock(&self.rules).refuses_all = true;
     }
 
     /// Lets everybody look, and nobody do anything.
-    pub(crate) fn refuse_all_posts(&self) {
+    pub fn refuse_all_posts(&self) {
         lock(&self.rules).refuses_posts = true;
     }
 
     /// Lets in as many requests from now, and then revokes the token that they came with.
-    pub(crate) fn revoke_after(&self, requests: usize) {
+    pub fn revoke_after(&self, requests: usize) {
         let mut rules = lock(&self.rules);
         rules.refuses_after = Some(rules.let_in + requests);
     }
 
     /// The scheme and token of each request that had any.
-    pub(crate) fn presented(&self) -> Vec<(String, String)> {
+    pub fn presented(&self) -> Vec<(String, String)> {
         self.site.requests().iter().filter_map(presented).collect()
     }
 }
@@ -154,7 +159,7 @@ fn make_repository(root: &Path) {
 }
 
 /// Who commits.
-pub(crate) fn identity(command: &mut Command) -> &mut Command {
+pub fn identity(command: &mut Command) -> &mut Command {
     for who in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{who}_NAME"), "Test").env(format!("GIT_{who}_EMAIL"), "test@acme.example");
     }

@@ -10,35 +10,36 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::issuer::wire::{lock, raise_file_limit, spawn};
-use super::issuer::{CLIENT_ID, CLIENT_SECRET, Issuer, REALM};
+use crate::issuer::wire::{lock, raise_file_limit, spawn};
+use crate::issuer::{CLIENT_ID, CLIENT_SECRET, Issuer, REALM};
 
 /// What the C library calls a link that leads to itself.
-pub(crate) const LINK_LOOP: &str =
+pub const LINK_LOOP: &str =
     if cfg!(target_env = "musl") { "Symbolic link loop" } else { "Too many levels of symbolic links" };
 
 /// The name of the profile in [`Home::keycloak`]'s config.
-pub(crate) const PROFILE: &str = "prod";
+pub const PROFILE: &str = "prod";
 
 /// No call may take longer, whatever happens: a test that hangs says nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A home directory, gone with the test. Below it, all 0700:
 /// `config/`, `cache/` and `run/` (the XDG directories) and `work/` (where the program is started).
-pub(crate) struct Home {
+pub struct Home {
     dir: TempDir,
 }
 
 impl Home {
-    pub(crate) fn new() -> Home {
+    pub fn new() -> Home {
         let dir = tempfile::Builder::new()
             .prefix("runai-credential-test-")
             .permissions(Permissions::from_mode(0o700))
@@ -51,29 +52,29 @@ impl Home {
         home
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Where the program keeps its cache; it makes this directory itself.
-    pub(crate) fn cache_dir(&self) -> PathBuf {
+    pub fn cache_dir(&self) -> PathBuf {
         self.path().join("cache/runai-credential")
     }
 
-    pub(crate) fn config_file(&self) -> PathBuf {
+    pub fn config_file(&self) -> PathBuf {
         self.path().join("config/runai-credential/config.json")
     }
 
-    pub(crate) fn run_dir(&self) -> PathBuf {
+    pub fn run_dir(&self) -> PathBuf {
         self.path().join("run")
     }
 
-    pub(crate) fn work_dir(&self) -> PathBuf {
+    pub fn work_dir(&self) -> PathBuf {
         self.path().join("work")
     }
 
     /// Writes a file with exactly this mode, whatever the umask; its directories are made 0700.
-    pub(crate) fn write(&self, relative: impl AsRef<Path>, bytes: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+    pub fn write(&self, relative: impl AsRef<Path>, bytes: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let path = self.path().join(relative);
         make_dir(path.parent().expect("a path below the home"));
         let wrote = (|| {
@@ -87,7 +88,7 @@ impl Home {
     }
 
     /// Makes a FIFO, which whoever opens it in the usual way waits at.
-    pub(crate) fn fifo(&self, relative: impl AsRef<Path>) -> PathBuf {
+    pub fn fifo(&self, relative: impl AsRef<Path>) -> PathBuf {
         let path = self.path().join(relative);
         make_dir(path.parent().expect("a path below the home"));
         let made = Command::new("mkfifo").arg("--").arg(&path).status().expect("run mkfifo");
@@ -96,19 +97,19 @@ impl Home {
     }
 
     /// Writes the program's config file.
-    pub(crate) fn config(&self, config: &Value) -> PathBuf {
+    pub fn config(&self, config: &Value) -> PathBuf {
         let text = serde_json::to_string_pretty(config).expect("a value prints");
         self.write(self.config_file(), text, 0o600)
     }
 
     /// Configures one profile for this issuer's Keycloak endpoint, with the right secret in a file;
     /// answers the config, for a test to vary and write again.
-    pub(crate) fn keycloak(&self, issuer: &Issuer) -> Value {
+    pub fn keycloak(&self, issuer: &Issuer) -> Value {
         self.keycloak_at(issuer.url(), issuer.ca_pem())
     }
 
     /// [`Home::keycloak`] for any server that has Keycloak's paths.
-    pub(crate) fn keycloak_at(&self, url: &str, ca_pem: &str) -> Value {
+    pub fn keycloak_at(&self, url: &str, ca_pem: &str) -> Value {
         let secret = self.write("secret", format!("{CLIENT_SECRET}\n"), 0o600);
         let ca = self.write("ca.pem", ca_pem, 0o644);
         let config = json!({"profiles": {PROFILE: {
@@ -123,7 +124,7 @@ impl Home {
     }
 
     /// [`Home::keycloak`] with these keys of the profile beside or over the usual ones; `null` takes one away.
-    pub(crate) fn keycloak_with(&self, issuer: &Issuer, keys: Value) -> Value {
+    pub fn keycloak_with(&self, issuer: &Issuer, keys: Value) -> Value {
         let mut config = self.keycloak(issuer);
         if let (Some(profile), Value::Object(keys)) = (config["profiles"][PROFILE].as_object_mut(), keys) {
             profile.extend(keys);
@@ -134,20 +135,21 @@ impl Home {
     }
 
     /// The program with these arguments, in this home, with nothing on stdin.
-    pub(crate) fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        self.tool(env!("CARGO_BIN_EXE_runai-credential"), args)
+    pub fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        self.tool(crate::program(), args)
     }
 
     /// Puts the program on this home's `PATH` under a name, by a link.
-    pub(crate) fn install(&self, name: &str) {
+    pub fn install(&self, name: &str) {
         let bin = self.path().join("bin");
         make_dir(&bin);
-        let made = symlink(env!("CARGO_BIN_EXE_runai-credential"), bin.join(name));
+        let made = symlink(crate::program(), bin.join(name));
         made.unwrap_or_else(|error| panic!("link {name}: {error}"));
     }
 
     /// Another program, in this home like ours; what [`Home::install`] put on the `PATH` it finds there.
-    pub(crate) fn tool<S: AsRef<str>>(&self, program: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Command {
+    pub fn tool<S: AsRef<str>>(&self, program: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Command {
+        reset_ignored_signals();
         let mut command = Command::new(program);
         command
             .args(args.into_iter().map(|arg| arg.as_ref().to_owned()))
@@ -167,13 +169,13 @@ impl Home {
 
     /// Runs the program to its end.
     #[track_caller]
-    pub(crate) fn run<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Outcome {
+    pub fn run<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Outcome {
         self.run_with(args, |_| {})
     }
 
     /// Runs the program with a changed command: variables, directory, streams.
     #[track_caller]
-    pub(crate) fn run_with<S: AsRef<str>>(
+    pub fn run_with<S: AsRef<str>>(
         &self,
         args: impl IntoIterator<Item = S>,
         change: impl FnOnce(&mut Command),
@@ -185,11 +187,7 @@ impl Home {
 
     /// Runs the program with this on its stdin.
     #[track_caller]
-    pub(crate) fn run_fed<S: AsRef<str>>(
-        &self,
-        args: impl IntoIterator<Item = S>,
-        input: impl Into<Vec<u8>>,
-    ) -> Outcome {
+    pub fn run_fed<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>, input: impl Into<Vec<u8>>) -> Outcome {
         let mut command = self.command(args);
         command.stdin(Stdio::piped());
         let mut running = Running::start(&mut command);
@@ -199,13 +197,13 @@ impl Home {
 
     /// Runs the program `count` times at once, with the same arguments.
     #[track_caller]
-    pub(crate) fn spawn_many<S: AsRef<str>>(&self, count: usize, args: impl IntoIterator<Item = S>) -> Vec<Outcome> {
+    pub fn spawn_many<S: AsRef<str>>(&self, count: usize, args: impl IntoIterator<Item = S>) -> Vec<Outcome> {
         let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         Running::at_once((0..count).map(|_| self.command(&args)).collect())
     }
 
     /// Everything below the home but directories, by relative path, with its permission bits.
-    pub(crate) fn files(&self) -> BTreeMap<PathBuf, u32> {
+    pub fn files(&self) -> BTreeMap<PathBuf, u32> {
         const TYPE: u32 = 0o170_000;
         const DIRECTORY: u32 = 0o040_000;
         let entries = self.tree().into_iter();
@@ -214,7 +212,7 @@ impl Home {
     }
 
     /// Everything below the home, directories too, by relative path, with the full `st_mode`.
-    pub(crate) fn tree(&self) -> BTreeMap<PathBuf, u32> {
+    pub fn tree(&self) -> BTreeMap<PathBuf, u32> {
         let mut found = BTreeMap::new();
         walk(self.path(), &mut |path, metadata| {
             let relative = path.strip_prefix(self.path()).unwrap_or(path);
@@ -224,7 +222,7 @@ impl Home {
     }
 
     /// The regular files below the home that contain these bytes, by relative path.
-    pub(crate) fn grep(&self, needle: impl AsRef<[u8]>) -> Vec<PathBuf> {
+    pub fn grep(&self, needle: impl AsRef<[u8]>) -> Vec<PathBuf> {
         let needle = needle.as_ref();
         assert!(!needle.is_empty(), "every file contains nothing");
         let mut found = Vec::new();
@@ -254,7 +252,7 @@ impl Drop for Home {
 }
 
 /// A started program whose output is being collected.
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
     what: String,
     started: Instant,
@@ -270,7 +268,7 @@ type Collected = Arc<Mutex<Vec<u8>>>;
 impl Running {
     /// Starts any command. Streams that are pipes are read all the time, so that it never blocks.
     #[track_caller]
-    pub(crate) fn start(command: &mut Command) -> Running {
+    pub fn start(command: &mut Command) -> Running {
         let what = describe(command);
         let started = Instant::now();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("start {what}: {error}"));
@@ -291,7 +289,7 @@ impl Running {
 
     /// Runs these commands to their ends, all started at once.
     #[track_caller]
-    pub(crate) fn at_once(commands: Vec<Command>) -> Vec<Outcome> {
+    pub fn at_once(commands: Vec<Command>) -> Vec<Outcome> {
         raise_file_limit();
         // Everything is ready before the first one starts.
         let ready = Arc::new(Barrier::new(commands.len()));
@@ -309,17 +307,17 @@ impl Running {
         outcomes.map(|outcome| outcome.expect("see the panic above")).collect()
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// SIGKILL; [`Running::finish`] tells what there was until then.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
     }
 
     /// Writes this to its stdin, which must be a pipe, and closes it.
-    pub(crate) fn feed(&mut self, input: Vec<u8>) {
+    pub fn feed(&mut self, input: Vec<u8>) {
         let mut stdin = self.child.stdin.take().expect("stdin is a pipe");
         // Not here: a program that does not read would block us. That it left is no error either.
         spawn("feed", move || drop(stdin.write_all(&input)));
@@ -327,7 +325,7 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn finish(mut self) -> Outcome {
+    pub fn finish(mut self) -> Outcome {
         // The ends of the pipes come with the program's end and wake us at once. Looking at the
         // program itself now and then is for the case that a child of its holds them open.
         let mut status = None;
@@ -377,68 +375,68 @@ impl Running {
 
 /// What a program did, with assertions that tell all of it when they fail.
 #[derive(Clone, Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// The command line.
-    pub(crate) what: String,
+    pub what: String,
     /// None: ended by a signal.
-    pub(crate) code: Option<i32>,
-    pub(crate) signal: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-    pub(crate) elapsed: Duration,
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub elapsed: Duration,
     /// A process that outlived the program still had its stdout or stderr open.
-    pub(crate) left_behind: bool,
+    pub left_behind: bool,
 }
 
 impl Outcome {
     #[track_caller]
-    pub(crate) fn code(&self, code: i32) -> &Outcome {
+    pub fn code(&self, code: i32) -> &Outcome {
         assert!(self.code == Some(code), "expected exit code {code}\n{self}");
         self
     }
 
     #[track_caller]
-    pub(crate) fn stdout_is(&self, expected: impl AsRef<str>) -> &Outcome {
+    pub fn stdout_is(&self, expected: impl AsRef<str>) -> &Outcome {
         let expected = expected.as_ref();
         assert!(self.stdout == expected, "expected on stdout:\n{expected}\n{self}");
         self
     }
 
     #[track_caller]
-    pub(crate) fn stdout_has(&self, part: &str) -> &Outcome {
+    pub fn stdout_has(&self, part: &str) -> &Outcome {
         assert!(self.stdout.contains(part), "expected within stdout: {part:?}\n{self}");
         self
     }
 
     #[track_caller]
-    pub(crate) fn stderr_is(&self, expected: impl AsRef<str>) -> &Outcome {
+    pub fn stderr_is(&self, expected: impl AsRef<str>) -> &Outcome {
         let expected = expected.as_ref();
         assert!(self.stderr == expected, "expected on stderr:\n{expected}\n{self}");
         self
     }
 
     #[track_caller]
-    pub(crate) fn stderr_has(&self, part: &str) -> &Outcome {
+    pub fn stderr_has(&self, part: &str) -> &Outcome {
         assert!(self.stderr.contains(part), "expected within stderr: {part:?}\n{self}");
         self
     }
 
     /// Nothing on stderr.
     #[track_caller]
-    pub(crate) fn silent(&self) -> &Outcome {
+    pub fn silent(&self) -> &Outcome {
         assert!(self.stderr.is_empty(), "expected nothing on stderr\n{self}");
         self
     }
 
     #[track_caller]
-    pub(crate) fn within(&self, time: Duration) -> &Outcome {
+    pub fn within(&self, time: Duration) -> &Outcome {
         assert!(self.elapsed <= time, "expected an end within {time:?}\n{self}");
         self
     }
 
     /// stdout as JSON.
     #[track_caller]
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("expected JSON on stdout: {error}\n{self}"))
     }
 }
@@ -459,7 +457,7 @@ impl fmt::Display for Outcome {
 
 /// Whether a process that nobody here started, and that should be dead by now, goes away within a few seconds. (One that
 /// waits, dead, for its parent to collect it has gone.)
-pub(crate) fn process_ends(pid: &str) -> bool {
+pub fn process_ends(pid: &str) -> bool {
     let number = pid.parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
     let begun = Instant::now();
     while rustix::process::test_kill_process(number).is_ok() {
@@ -511,4 +509,19 @@ fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) {
 fn make_dir(path: &Path) {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.unwrap_or_else(|error| panic!("make {}: {error}", path.display()));
+}
+
+/// Gives the children of this process the default action for signals that it was started to ignore, as by `nohup` or in the
+/// background of a script: a shell cannot trap what it was started to ignore (POSIX, `trap`).
+///
+/// A signal that is handled here has its default action after `exec`, and the handler does what the default action would.
+fn reset_ignored_signals() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2] {
+            let always = Arc::new(AtomicBool::new(true));
+            signal_hook::flag::register_conditional_default(signal, always).expect("handle a signal");
+        }
+    });
 }

@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::home::{Home, Outcome, Running};
+use crate::home::{Home, Outcome, Running};
 
 /// The password of the keyring.
 const PASSWORD: &str = "of the keyring";
 
 /// A bus in the home's run-time folder, where the program looks for one. Nothing on it is started by being asked for.
-pub(crate) struct Session<'a> {
+pub struct Session<'a> {
     home: &'a Home,
     bus: Child,
     daemon: Option<Child>,
@@ -21,7 +21,7 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// A bus without a keyring.
-    pub(crate) fn without_keyring(home: &'a Home) -> Session<'a> {
+    pub fn without_keyring(home: &'a Home) -> Session<'a> {
         let socket = home.run_dir().join("bus");
         let config = format!(
             "<busconfig><type>session</type><listen>unix:path={}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
@@ -37,14 +37,14 @@ impl<'a> Session<'a> {
     }
 
     /// A bus with a keyring that is unlocked.
-    pub(crate) fn start(home: &'a Home) -> Session<'a> {
+    pub fn start(home: &'a Home) -> Session<'a> {
         let mut session = Session::without_keyring(home);
         session.start_keyring(true);
         session
     }
 
     /// Starts the keyring's daemon, which finds what an earlier one has written.
-    pub(crate) fn start_keyring(&mut self, unlocked: bool) {
+    pub fn start_keyring(&mut self, unlocked: bool) {
         let mut command = self.home.tool("gnome-keyring-daemon", ["--foreground", "--components=secrets"]);
         if unlocked {
             command.arg("--unlock");
@@ -84,7 +84,7 @@ impl<'a> Session<'a> {
     }
 
     /// Ends the keyring's daemon.
-    pub(crate) fn end_keyring(&mut self) {
+    pub fn end_keyring(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.kill();
             let _ = daemon.wait();
@@ -92,27 +92,27 @@ impl<'a> Session<'a> {
     }
 
     /// Locks it: the daemon is replaced by one that does not know the password.
-    pub(crate) fn lock(&mut self) {
+    pub fn lock(&mut self) {
         self.end_keyring();
         self.start_keyring(false);
     }
 
     /// Stops the keyring's daemon as a debugger would: it is there and never answers.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         let daemon = self.daemon.as_ref().expect("a keyring").id().to_string();
         let stopped = Command::new("kill").args(["-STOP", &daemon]).status().expect("run kill");
         assert!(stopped.success());
     }
 
     /// The keyring's own program.
-    pub(crate) fn secret_tool(&self, args: &[&str]) -> Outcome {
+    pub fn secret_tool(&self, args: &[&str]) -> Outcome {
         let mut command = self.home.tool("secret-tool", args);
         self.in_session(&mut command);
         Running::start(&mut command).finish()
     }
 
     /// Stores something by the keyring's own program.
-    pub(crate) fn secret_tool_store(&self, secret: &str, attributes: &[&str]) {
+    pub fn secret_tool_store(&self, secret: &str, attributes: &[&str]) {
         let mut command = self.home.tool("secret-tool", ["store", "--label=by hand"].iter().chain(attributes));
         self.in_session(&mut command);
         command.stdin(Stdio::piped());
@@ -131,7 +131,7 @@ impl Drop for Session<'_> {
 }
 
 /// A bus that takes calls and never says a word; it is there for as long as the value.
-pub(crate) fn mute_bus(home: &Home) -> UnixListener {
+pub fn mute_bus(home: &Home) -> UnixListener {
     UnixListener::bind(home.run_dir().join("bus")).expect("a socket")
 }
 
@@ -146,12 +146,13 @@ fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
 
 /// The program at a terminal of its own, with a person who waits for each text and then types the answer. What the
 /// terminal showed is the standard output of the outcome.
-pub(crate) fn at_terminal(home: &Home, args: &[&str], dialogue: &[(&str, &str)]) -> Outcome {
-    person(home, &[&[env!("CARGO_BIN_EXE_runai-credential")], args].concat(), dialogue)
+pub fn at_terminal(home: &Home, args: &[&str], dialogue: &[(&str, &str)]) -> Outcome {
+    let program = crate::program();
+    person(home, &[&[program.to_str().expect("a path in UTF-8")], args].concat(), dialogue)
 }
 
 /// [`at_terminal`] for any command, by its full path.
-pub(crate) fn person(home: &Home, line: &[&str], dialogue: &[(&str, &str)]) -> Outcome {
+pub fn person(home: &Home, line: &[&str], dialogue: &[(&str, &str)]) -> Outcome {
     const PERSON: &str = r"
 import json, os, pty, select, sys
 dialogue, command = json.loads(sys.argv[1]), sys.argv[2:]
@@ -182,6 +183,6 @@ sys.exit(status if status >= 0 else 128 - status)
 }
 
 /// The items of the keyring's files, to see that a secret is nowhere in clear.
-pub(crate) fn keyring_files(home: &Home) -> usize {
+pub fn keyring_files(home: &Home) -> usize {
     fs::read_dir(home.path().join("data/keyrings")).map_or(0, Iterator::count)
 }

@@ -6,9 +6,6 @@
 //! dropped with all its threads; what a test does to it meanwhile goes through [`Control`], which
 //! it dereferences to.
 
-#![allow(dead_code, reason = "the example and the tests each use a part of it")]
-#![allow(clippy::disallowed_methods, reason = "the rule of clippy.toml is for src/: a server of the tests has a clock")]
-
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
@@ -24,32 +21,29 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use serde_json::{Value, json};
 
-use super::pki::{Pki, ServerCert};
+use crate::pki::{Pki, ServerCert};
 use answer::Ended;
 use wire::{Floor, Listener, lock};
 
-// By path, so that an example which includes this file by path finds them too.
-#[path = "answer.rs"]
 mod answer;
-#[path = "wire.rs"]
-pub(crate) mod wire;
+pub mod wire;
 
-pub(crate) use answer::Answer;
-pub(crate) use wire::Request;
+pub use answer::Answer;
+pub use wire::Request;
 
 /// The application that the issuer knows.
-pub(crate) const CLIENT_ID: &str = "ci-pipeline";
+pub const CLIENT_ID: &str = "ci-pipeline";
 /// Its secret: a string that cannot be anywhere by chance, so that leaks can be searched for.
-pub(crate) const CLIENT_SECRET: &str = "canary-secret-7f3a91c2e5d84b06-do-not-print";
+pub const CLIENT_SECRET: &str = "canary-secret-7f3a91c2e5d84b06-do-not-print";
 /// What it accepts as `client_assertion`, in the place of a service-account token.
-pub(crate) const CLIENT_ASSERTION: &str = "canary-assertion.eyJzdWIiOiJjaS1waXBlbGluZSJ9.b64c0ffee";
+pub const CLIENT_ASSERTION: &str = "canary-assertion.eyJzdWIiOiJjaS1waXBlbGluZSJ9.b64c0ffee";
 /// The realm that the tests use; the issuer answers for every other one as well.
-pub(crate) const REALM: &str = "acme";
+pub const REALM: &str = "acme";
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The server. Dropping it ends it, and fails the test when an expectation was not met.
-pub(crate) struct Issuer {
+pub struct Issuer {
     control: Control,
     listener: Listener,
     ca_pem: String,
@@ -57,11 +51,11 @@ pub(crate) struct Issuer {
 }
 
 /// How an issuer is started, where the default is not wanted.
-pub(crate) struct Options {
-    pub(crate) certificate: ServerCert,
+pub struct Options {
+    pub certificate: ServerCert,
     /// The authority that a client has to trust: for `ca_pem()` alone.
-    pub(crate) ca_pem: String,
-    pub(crate) tls_versions: Vec<&'static SupportedProtocolVersion>,
+    pub ca_pem: String,
+    pub tls_versions: Vec<&'static SupportedProtocolVersion>,
 }
 
 impl Default for Options {
@@ -80,11 +74,11 @@ impl Default for Options {
 
 impl Issuer {
     /// An issuer at a free port of `localhost`, with a certificate of [`Pki::shared`].
-    pub(crate) fn start() -> Issuer {
+    pub fn start() -> Issuer {
         Issuer::start_with(Options::default())
     }
 
-    pub(crate) fn start_with(options: Options) -> Issuer {
+    pub fn start_with(options: Options) -> Issuer {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&options.tls_versions)
@@ -112,22 +106,22 @@ impl Issuer {
         Issuer { control, listener, ca_pem: options.ca_pem, expected_token_requests: OnceLock::new() }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.listener.port()
     }
 
     /// What belongs in a `ca_file` for this issuer.
-    pub(crate) fn ca_pem(&self) -> &str {
+    pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
     /// How many TCP connections were accepted, whatever became of them.
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.listener.accepted()
     }
 
     /// At its end the test fails unless exactly this many token requests came.
-    pub(crate) fn expect_token_requests(&self, count: usize) {
+    pub fn expect_token_requests(&self, count: usize) {
         self.expected_token_requests.set(count).expect("expected once for an issuer");
     }
 }
@@ -166,7 +160,7 @@ impl Drop for Issuer {
 
 /// What steers and questions a running issuer; a script is given it too.
 #[derive(Clone)]
-pub(crate) struct Control(Arc<Inner>);
+pub struct Control(Arc<Inner>);
 
 struct Inner {
     url: OnceLock<String>,
@@ -217,47 +211,47 @@ enum Kind {
 /// Steering.
 impl Control {
     /// The secret that is right from now on.
-    pub(crate) fn set_secret(&self, secret: &str) {
+    pub fn set_secret(&self, secret: &str) {
         lock(&self.0.state).secret = secret.to_owned();
     }
 
     /// The client assertion that is right from now on.
-    pub(crate) fn set_assertion(&self, assertion: &str) {
+    pub fn set_assertion(&self, assertion: &str) {
         lock(&self.0.state).assertion = assertion.to_owned();
     }
 
     /// How long later tokens live; a JWT knows whole seconds only.
-    pub(crate) fn set_lifetime(&self, lifetime: Duration) {
+    pub fn set_lifetime(&self, lifetime: Duration) {
         lock(&self.0.state).lifetime = lifetime;
     }
 
     /// The `aud` of later tokens, a string or an array.
-    pub(crate) fn set_audience(&self, audience: impl Into<Value>) {
+    pub fn set_audience(&self, audience: impl Into<Value>) {
         lock(&self.0.state).audience = audience.into();
     }
 
     /// Every other realm does not exist any more.
-    pub(crate) fn only_realm(&self, realm: &str) {
+    pub fn only_realm(&self, realm: &str) {
         lock(&self.0.state).only_realm = Some(realm.to_owned());
     }
 
     /// How long a token endpoint thinks before it answers.
-    pub(crate) fn set_delay(&self, delay: Duration) {
+    pub fn set_delay(&self, delay: Duration) {
         lock(&self.0.state).delay = delay;
     }
 
     /// Puts this in the place of the token endpoints' behaviour, for every POST to one of them.
-    pub(crate) fn script(&self, script: impl Fn(&Request, &Control) -> Answer + Send + Sync + 'static) {
+    pub fn script(&self, script: impl Fn(&Request, &Control) -> Answer + Send + Sync + 'static) {
         lock(&self.0.state).script = Some(Arc::new(script));
     }
 
     /// Every token request gets this answer.
-    pub(crate) fn always(&self, answer: Answer) {
+    pub fn always(&self, answer: Answer) {
         self.script(move |_, _| answer.clone());
     }
 
     /// The next `count` token requests get this answer, later ones what they deserve.
-    pub(crate) fn fail_first(&self, count: usize, answer: Answer) {
+    pub fn fail_first(&self, count: usize, answer: Answer) {
         let asked = AtomicUsize::new(0);
         self.script(move |_, _| match asked.fetch_add(1, Ordering::SeqCst) < count {
             true => answer.clone(),
@@ -266,7 +260,7 @@ impl Control {
     }
 
     /// Back to good behaviour.
-    pub(crate) fn behave(&self) {
+    pub fn behave(&self) {
         let mut state = lock(&self.0.state);
         state.script = None;
         state.delay = Duration::ZERO;
@@ -276,39 +270,39 @@ impl Control {
 /// Questions.
 impl Control {
     /// The control plane's URL, `https://localhost:PORT`.
-    pub(crate) fn url(&self) -> &str {
+    pub fn url(&self) -> &str {
         self.0.url.get().map_or("", String::as_str)
     }
 
     /// Every request so far, in the order in which they were complete.
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<Request> {
         lock(&self.0.state).requests.clone()
     }
 
     /// How many of them were POSTs to a token endpoint.
-    pub(crate) fn token_requests(&self) -> usize {
+    pub fn token_requests(&self) -> usize {
         lock(&self.0.state).requests.iter().filter(|request| is_token_request(request)).count()
     }
 
     /// Every token ever handed out, of every kind, oldest first: what a leak would look like.
-    pub(crate) fn issued(&self) -> Vec<String> {
+    pub fn issued(&self) -> Vec<String> {
         lock(&self.0.state).issued.iter().map(|(_, token)| token.clone()).collect()
     }
 
     /// The newest access token.
     #[track_caller]
-    pub(crate) fn last_token(&self) -> String {
+    pub fn last_token(&self) -> String {
         self.last(Kind::Access).expect("the issuer has issued no access token")
     }
 
     /// The newest ID token.
     #[track_caller]
-    pub(crate) fn last_id_token(&self) -> String {
+    pub fn last_id_token(&self) -> String {
         self.last(Kind::Id).expect("the issuer has issued no ID token")
     }
 
     /// Connections that failed: refused handshakes, hung-up peers, garbage.
-    pub(crate) fn errors(&self) -> Vec<String> {
+    pub fn errors(&self) -> Vec<String> {
         lock(&self.0.state).errors.clone()
     }
 
@@ -322,7 +316,7 @@ impl Control {
 impl Control {
     /// A signed access token, counted as issued, with these claims beside or over the usual ones;
     /// `null` takes a claim away.
-    pub(crate) fn mint(&self, claims: Value) -> String {
+    pub fn mint(&self, claims: Value) -> String {
         self.issue(Kind::Access, REALM, "", claims)
     }
 

@@ -15,14 +15,14 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
 /// A TCP server with one thread for each connection. Stopping it wakes and joins every one of them.
-pub(crate) struct Listener {
+pub struct Listener {
     address: SocketAddr,
     floor: Arc<Floor>,
     acceptor: Option<JoinHandle<()>>,
 }
 
 /// What the connections of one listener share; it tells them when to stop.
-pub(crate) struct Floor {
+pub struct Floor {
     stopped: Mutex<bool>,
     stop_signal: Condvar,
     /// Shut down on stop, so that a thread blocked in a read or a write comes back.
@@ -32,7 +32,7 @@ pub(crate) struct Floor {
 }
 
 impl Listener {
-    pub(crate) fn start(name: &str, serve: impl Fn(&TcpStream, &Floor) + Send + Sync + 'static) -> Listener {
+    pub fn start(name: &str, serve: impl Fn(&TcpStream, &Floor) + Send + Sync + 'static) -> Listener {
         raise_file_limit();
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a loopback port");
         let address = listener.local_addr().expect("address of a bound socket");
@@ -52,21 +52,21 @@ impl Listener {
         Listener { address, floor, acceptor: Some(acceptor) }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.address.port()
     }
 
     /// How many connections were accepted so far.
-    pub(crate) fn accepted(&self) -> usize {
+    pub fn accepted(&self) -> usize {
         self.floor.accepted.load(Ordering::SeqCst)
     }
 
     /// Ends the acceptor and every connection, waits for their threads, and says what panicked.
-    pub(crate) fn stop(&mut self) -> Vec<String> {
+    pub fn stop(&mut self) -> Vec<String> {
         if let Some(acceptor) = self.acceptor.take() {
             *lock(&self.floor.stopped) = true;
             self.floor.stop_signal.notify_all();
@@ -92,23 +92,23 @@ impl Drop for Listener {
 }
 
 impl Floor {
-    pub(crate) fn stopped(&self) -> bool {
+    pub fn stopped(&self) -> bool {
         *lock(&self.stopped)
     }
 
     /// Sleeps, but not past the stop.
-    pub(crate) fn sleep(&self, duration: Duration) {
+    pub fn sleep(&self, duration: Duration) {
         let guard = lock(&self.stopped);
         drop(self.stop_signal.wait_timeout_while(guard, duration, |stopped| !*stopped));
     }
 
-    pub(crate) fn wait_for_stop(&self) {
+    pub fn wait_for_stop(&self) {
         let guard = lock(&self.stopped);
         drop(self.stop_signal.wait_while(guard, |stopped| !*stopped));
     }
 
     /// Registers a socket for being shut down on stop, until the guard goes.
-    pub(crate) fn adopt(&self, stream: &Arc<TcpStream>) -> Adopted<'_> {
+    pub fn adopt(&self, stream: &Arc<TcpStream>) -> Adopted<'_> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         lock(&self.open).insert(id, Arc::clone(stream));
@@ -121,7 +121,7 @@ impl Floor {
 }
 
 /// Keeps a socket on the list of those that the stop shuts down.
-pub(crate) struct Adopted<'a> {
+pub struct Adopted<'a> {
     floor: &'a Floor,
     id: usize,
 }
@@ -168,21 +168,21 @@ where
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) method: String,
+pub struct Request {
+    pub method: String,
     /// Without the query.
-    pub(crate) path: String,
+    pub path: String,
     /// What follows the `?`, or nothing.
-    pub(crate) query: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+    pub query: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
     /// When its last byte had been read.
-    pub(crate) arrived: Instant,
+    pub arrived: Instant,
 }
 
 impl Request {
     /// Reads one request. `None`: the peer left without a word, as a port probe does.
-    pub(crate) fn read(from: &mut impl Read) -> io::Result<Option<Request>> {
+    pub fn read(from: &mut impl Read) -> io::Result<Option<Request>> {
         const HEAD_LIMIT: usize = 64 * 1024;
         const BODY_LIMIT: usize = 64 * 1024 * 1024;
 
@@ -248,24 +248,24 @@ impl Request {
     }
 
     /// The first header of that name, in any case.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// The body read as a form, in the order sent, duplicates included.
-    pub(crate) fn form(&self) -> Vec<(String, String)> {
+    pub fn form(&self) -> Vec<(String, String)> {
         form_urlencoded::parse(&self.body).into_owned().collect()
     }
 
     /// The first value of a form parameter.
-    pub(crate) fn field(&self, name: &str) -> Option<String> {
+    pub fn field(&self, name: &str) -> Option<String> {
         self.form().into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// The body read as JSON.
     #[track_caller]
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("body is not JSON: {error}: {:?}", String::from_utf8_lossy(&self.body)))
     }
@@ -306,18 +306,18 @@ fn read_chunks(mut received: Vec<u8>, from: &mut impl Read, most: usize) -> io::
 }
 
 /// A lock that a panic elsewhere does not close: the panic itself is what a test should report.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A thread with a small stack, since there may be a thousand; a handshake in a debug build fits.
-pub(crate) fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let thread = thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024);
     thread.spawn(work).expect("start a thread")
 }
 
 /// Storms of 500 processes and their connections need more than the usual 1024 open files.
-pub(crate) fn raise_file_limit() {
+pub fn raise_file_limit() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let mut limit = getrlimit(Resource::Nofile);

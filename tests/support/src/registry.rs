@@ -17,11 +17,11 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::issuer::wire::{Listener, spawn};
-use super::{Answer, Control, Home, Pki, Request, ServerCert, Site, require};
+use crate::issuer::wire::{Listener, spawn};
+use crate::{Answer, Control, Home, Pki, Request, ServerCert, Site, require};
 
 /// The process; ends when dropped.
-pub(crate) struct Registry {
+pub struct Registry {
     child: Child,
     port: u16,
     _files: TempDir,
@@ -30,13 +30,13 @@ pub(crate) struct Registry {
 impl Registry {
     /// One without TLS that lets everybody in.
     #[track_caller]
-    pub(crate) fn open() -> Option<Registry> {
+    pub fn open() -> Option<Registry> {
         Registry::start(|_| json!({"http": {"relativeurls": true}}))
     }
 
     /// One with TLS that lets in who has a token of the server at `realm`, signed under the tests' authority.
     #[track_caller]
-    pub(crate) fn with_token_server(realm: &str) -> Option<Registry> {
+    pub fn with_token_server(realm: &str) -> Option<Registry> {
         let cert = Pki::shared().server(&["127.0.0.1", "localhost"]);
         Registry::start(|dir| {
             let bundle = dir.path().join("bundle.pem");
@@ -90,7 +90,7 @@ impl Registry {
     }
 
     /// `127.0.0.1:PORT`.
-    pub(crate) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
@@ -123,7 +123,7 @@ impl Drop for Registry {
 
 /// A registry whose password is a token of the issuer: TLS and the check are the site's, the rest is `docker-registry`'s.
 #[track_caller]
-pub(crate) fn guarded_registry(issuer: &Control) -> Option<Site> {
+pub fn guarded_registry(issuer: &Control) -> Option<Site> {
     let (registry, issuer) = (Registry::open()?, issuer.clone());
     Some(Site::start(move |request| {
         if !has_token(request, &issuer) {
@@ -138,7 +138,7 @@ pub(crate) fn guarded_registry(issuer: &Control) -> Option<Site> {
 }
 
 /// A token server for [`Registry::with_token_server`]: whoever shows a token of the issuer as password gets what they ask for.
-pub(crate) fn token_server(issuer: &Control) -> Site {
+pub fn token_server(issuer: &Control) -> Site {
     let (issuer, signer) = (issuer.clone(), Pki::shared().server(&["token-server"]));
     Site::start(move |request| {
         if !has_token(request, &issuer) {
@@ -191,7 +191,7 @@ fn sign(signer: &ServerCert, access: &[Value]) -> String {
 }
 
 /// Writes an image of one empty layer as an OCI layout, for `skopeo copy oci:…`.
-pub(crate) fn write_image(home: &Home, relative: &str) -> String {
+pub fn write_image(home: &Home, relative: &str) -> String {
     let blob = |bytes: &[u8]| {
         let hash: String = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         home.write(format!("{relative}/blobs/sha256/{hash}"), bytes, 0o644);
@@ -216,13 +216,13 @@ pub(crate) fn write_image(home: &Home, relative: &str) -> String {
 }
 
 /// As much of docker's daemon as `docker login` asks for: whether a password is right.
-pub(crate) struct Daemon {
+pub struct Daemon {
     listener: Listener,
 }
 
 impl Daemon {
     /// One that takes tokens of the issuer.
-    pub(crate) fn start(issuer: &Control) -> Daemon {
+    pub fn start(issuer: &Control) -> Daemon {
         let issuer = issuer.clone();
         let answer = move |request: &Request| {
             if request.path == "/_ping" {
@@ -244,7 +244,7 @@ impl Daemon {
     }
 
     /// What belongs in `DOCKER_HOST`.
-    pub(crate) fn host(&self) -> String {
+    pub fn host(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.listener.port())
     }
 }

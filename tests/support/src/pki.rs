@@ -14,30 +14,30 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// One certificate authority (ECDSA P-256) and the server certificates it signs.
-pub(crate) struct Pki {
+pub struct Pki {
     authority: CertifiedIssuer<'static, KeyPair>,
     ca_pem: String,
 }
 
 /// A server's certificate chain and key, as PEM for other programs and as DER for rustls.
 #[derive(Clone)]
-pub(crate) struct ServerCert {
+pub struct ServerCert {
     /// The server's certificate, then the authority's.
-    pub(crate) chain_pem: String,
+    pub chain_pem: String,
     /// PKCS #8.
-    pub(crate) key_pem: String,
-    pub(crate) chain_der: Vec<CertificateDer<'static>>,
+    pub key_pem: String,
+    pub chain_der: Vec<CertificateDer<'static>>,
     key_pkcs8: Vec<u8>,
 }
 
 impl ServerCert {
-    pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
+    pub fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key_pkcs8.clone()).into()
     }
 }
 
 impl Pki {
-    pub(crate) fn new() -> Pki {
+    pub fn new() -> Pki {
         // Each authority has a name of its own: two of one name make a client report a bad
         // signature where a user with the wrong CA file sees an unknown issuer.
         static COUNT: AtomicUsize = AtomicUsize::new(1);
@@ -52,33 +52,33 @@ impl Pki {
     }
 
     /// The authority that every server of the test run uses if it is not told otherwise.
-    pub(crate) fn shared() -> &'static Pki {
+    pub fn shared() -> &'static Pki {
         static SHARED: OnceLock<Pki> = OnceLock::new();
         SHARED.get_or_init(Pki::new)
     }
 
     /// What belongs in a `ca_file`.
-    pub(crate) fn ca_pem(&self) -> &str {
+    pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
     /// A good certificate for these names; IP addresses become IP entries.
-    pub(crate) fn server(&self, names: &[&str]) -> ServerCert {
+    pub fn server(&self, names: &[&str]) -> ServerCert {
         self.sign(names, (2020, 2048))
     }
 
     /// A certificate that ended in 2021.
-    pub(crate) fn expired(&self, names: &[&str]) -> ServerCert {
+    pub fn expired(&self, names: &[&str]) -> ServerCert {
         self.sign(names, (2020, 2021))
     }
 
     /// A certificate that a client with a right clock does not accept before 2047.
-    pub(crate) fn not_yet_valid(&self, names: &[&str]) -> ServerCert {
+    pub fn not_yet_valid(&self, names: &[&str]) -> ServerCert {
         self.sign(names, (2047, 2048))
     }
 
     /// A certificate that signs itself, as `openssl req -x509` makes it (an authority) or as it should (not one).
-    pub(crate) fn self_signed(names: &[&str], is_authority: bool) -> ServerCert {
+    pub fn self_signed(names: &[&str], is_authority: bool) -> ServerCert {
         let mut params = params(names, "Acme control plane", (2020, 2048));
         params.is_ca = if is_authority { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
         let key = key();
