@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the rule of clippy.toml is for src/: tests have a clock and variables")]
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -13,7 +14,7 @@ fn readme() -> String {
 }
 
 fn page(name: &str) -> String {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -107,7 +108,7 @@ fn the_variables_of_the_readme_work() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     let script = shell("RUNAI_CLIENT_ID").replace("https://app.run.ai", issuer.url());
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_runai-credential"));
+    let program = Path::new(env!("CARGO_BIN_EXE_runai-credential"));
     let mut command = Command::new("sh");
     command.args(["-euc", &script]).env_clear();
     command.env("PATH", format!("{}:/usr/bin:/bin", program.parent().expect("a folder").display()));
@@ -123,7 +124,7 @@ fn the_curl_line_of_the_readme_sends_the_token() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     let script = shell("curl -H @-").replace("https://app.run.ai", issuer.url());
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_runai-credential"));
+    let program = Path::new(env!("CARGO_BIN_EXE_runai-credential"));
     let mut command = Command::new("sh");
     // The private CA is the one thing that a user of app.run.ai does not have to say.
     command.args(["-euc", &script.replace("curl ", "curl --silent --cacert \"$CA\" ")]);
@@ -248,19 +249,69 @@ fn the_three_commands_of_the_readme_and_their_options_are_there() {
     }
 }
 
+/// The Markdown pages of the repository, by path from its root.
+fn pages() -> Vec<String> {
+    fn visit(root: &Path, folder: &Path, pages: &mut Vec<String>) {
+        for entry in std::fs::read_dir(root.join(folder)).expect("a folder").flatten() {
+            let path = folder.join(entry.file_name());
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                visit(root, &path, pages);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path.display().to_string());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = std::fs::read_dir(root).expect("the root").flatten().map(|entry| entry.path());
+    let top = top.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut pages: Vec<String> =
+        top.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
+    for folder in [".github", "docs", "integrations", "tests/real"] {
+        visit(root, Path::new(folder), &mut pages);
+    }
+    pages
+}
+
 /// Every page that a page of ours links to is there.
 #[test]
 fn no_link_leads_nowhere() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let pages = ["README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/architecture.md", "docs/security.md"];
-    let pages = pages.into_iter().chain(["docs/performance.md", "tests/real/README.md"]).map(str::to_owned);
-    let tools = std::fs::read_dir(root.join("integrations")).expect("integrations").flatten();
-    let tools = tools.map(|tool| format!("integrations/{}/README.md", tool.file_name().to_string_lossy()));
-    for name in pages.chain(tools) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = pages();
+    for known in ["README.md", "SECURITY.md", "docs/decisions/README.md", "integrations/git/README.md"] {
+        assert!(pages.iter().any(|page| page == known), "{known} is not among {pages:?}");
+    }
+    for name in pages {
         let folder = root.join(&name).parent().expect("a folder").to_owned();
         for link in page(&name).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = link.split('#').next().unwrap_or_default();
             assert!(link.starts_with("https://") || folder.join(file).exists(), "{name} links to {link}");
         }
+    }
+}
+
+/// The pages of decisions and their index name the same ones.
+#[test]
+fn every_decision_is_in_the_index() {
+    let index = page("docs/decisions/README.md");
+    let decisions = pages().into_iter().filter_map(|path| path.strip_prefix("docs/decisions/").map(str::to_owned));
+    for decision in decisions.filter(|name| name != "README.md") {
+        assert!(index.contains(&format!("]({decision})")), "docs/decisions/README.md has no row for {decision}");
+        let text = page(&format!("docs/decisions/{decision}"));
+        for heading in ["Context", "Decision", "Consequence", "Measurement"] {
+            assert!(text.contains(&format!("\n## {heading}\n")), "{decision} has no {heading}");
+        }
+    }
+}
+
+/// The recipes that CONTRIBUTING.md names are those of the justfile.
+#[test]
+fn contributing_names_the_recipes_of_the_justfile() {
+    let (contributing, justfile) = (page("CONTRIBUTING.md"), page("justfile"));
+    let named: Vec<&str> =
+        contributing.split("`just ").skip(1).filter_map(|rest| rest.split(['`', ' ']).next()).collect();
+    assert!(named.len() > 5, "{named:?}");
+    for name in named {
+        let is_recipe = |line: &str| line.split([' ', ':']).next() == Some(name) && line.contains(':');
+        assert!(justfile.lines().any(is_recipe), "the justfile has no recipe {name}");
     }
 }
