@@ -28,7 +28,7 @@ lint:
 
 # Build the documentation of the code, private items included
 doc:
-    RUSTDOCFLAGS='-D warnings' cargo house
+    RUSTDOCFLAGS='-D warnings' cargo docs
 
 # Check formatting, spelling, licences, lints and documentation, and run the tests, all without the real clients
 check: && lint doc test

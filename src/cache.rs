@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::files::{self, Links};
 use crate::secret::Secret;
 use crate::system::{Moment, System};
-use crate::token::{Bearer, Grant, Held, Issued, Life, MAX_TOKEN, Token};
+use crate::token::{Bearer, Grant, Issued, LiveToken, MAX_TOKEN, Token, Validity};
 
 /// Everything that decides which token an endpoint gives. Two calls that differ in any of it never share a file; the
 /// file spells it out and it is compared in full on reading, so its name may be a mere hash.
@@ -102,7 +102,7 @@ struct FailureRecord<'a> {
 
 /// A failure that somebody met with this identity.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct CachedFailure {
     /// What went wrong.
     pub error: Error,
     /// How long ago.
@@ -114,7 +114,7 @@ pub struct Failure {
     secret: Option<(u64, u32)>,
 }
 
-impl Failure {
+impl CachedFailure {
     /// Whether it was met with this very secret.
     pub fn was_with(&self, secret: &Secret) -> bool {
         self.secret.is_some_and(|(salt, seen)| tag(salt, secret) == seen)
@@ -152,7 +152,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The cached token of the wanted kind and its age, whether it is still good or not.
-    pub fn read(&self, bearer: Bearer, system: &System<'_>) -> Option<Held> {
+    pub fn read(&self, bearer: Bearer, system: &System<'_>) -> Option<LiveToken> {
         let bytes = read_private(&self.path("json")?)?;
         let record: Record<'_> = serde_json::from_slice(payload(&bytes)?).ok()?;
         if record.identity != self.identity {
@@ -164,9 +164,9 @@ impl<'a> Entry<'a> {
         }?;
         let now = (system.now)();
         let age = now.since(record.obtained, || same_boot(record.boot_id.as_deref(), system))?;
-        Some(Held {
+        Some(LiveToken {
             token: Token::new(&stored.token).ok()?,
-            life: Some(Life { lifetime: Duration::from_millis(stored.lifetime_ms), age }),
+            validity: Some(Validity { lifetime: Duration::from_millis(stored.lifetime_ms), age }),
             now,
             is_new: false,
         })
@@ -234,14 +234,14 @@ impl<'a> Entry<'a> {
     }
 
     /// The last failure, however old.
-    pub fn failure(&self, system: &System<'_>) -> Option<Failure> {
+    pub fn failure(&self, system: &System<'_>) -> Option<CachedFailure> {
         let bytes = read_private(&self.path("failed")?)?;
         let record: FailureRecord<'_> = serde_json::from_slice(payload(&bytes)?).ok()?;
         if record.identity != self.identity {
             return None;
         }
         let age = (system.now)().since(record.at, || same_boot(record.boot_id.as_deref(), system))?;
-        Some(Failure {
+        Some(CachedFailure {
             error: record.error,
             age,
             was_brief: record.was_brief,
@@ -356,8 +356,8 @@ fn read_private(path: &Path) -> Option<Vec<u8>> {
 /// Replaces `name` in `dir` by a file with `bytes`, atomically. The folder is made if it is missing, and used only if it
 /// is private; one that is not is left as it is, because somebody may have a reason for it.
 ///
-/// The time of the file is set to `useless_at`, in seconds since 1970, so that the sweep need not open it.
-fn replace(dir: &Path, name: &str, bytes: &[u8], useless_at: i64, now: Moment) -> std::io::Result<()> {
+/// The time of the file is set to `sweep_after`, in seconds since 1970, so that the sweep need not open it.
+fn replace(dir: &Path, name: &str, bytes: &[u8], sweep_after: i64, now: Moment) -> std::io::Result<()> {
     files::survive_size_limit();
     let dir = private_dir(dir)?;
     // The name is not a secret: O_EXCL takes care of whoever guesses it. The sweep knows it by its end.
@@ -376,7 +376,7 @@ fn replace(dir: &Path, name: &str, bytes: &[u8], useless_at: i64, now: Moment) -
     let mut file = File::from(file);
     let written = file.write_all(bytes).and_then(|()| {
         // Where a file system cannot set the time, the sweep comes a lifetime too early, and costs a request.
-        let _ = file.set_modified(UNIX_EPOCH + Duration::from_secs(useless_at.max(0).unsigned_abs()));
+        let _ = file.set_modified(UNIX_EPOCH + Duration::from_secs(sweep_after.max(0).unsigned_abs()));
         rustix::fs::renameat(&dir, &temporary, &dir, name).map_err(Into::into)
     });
     if written.is_err() {
@@ -532,7 +532,7 @@ mod tests {
             if let Ok(record) = serde_json::from_slice::<Record<'_>>(json) {
                 let tokens = [record.access_token, record.id_token].into_iter().flatten();
                 tokens.for_each(|stored| drop(Token::new(&stored.token)));
-                let life = Life { lifetime: Duration::from_millis(u64::MAX), age: Duration::MAX };
+                let life = Validity { lifetime: Duration::from_millis(u64::MAX), age: Duration::MAX };
                 prop_assert!(!life.usable());
                 let now = Moment { unix_ms: i64::MAX, boot_ms: i64::MIN };
                 let _ = (now.since(record.obtained, || true), record.obtained.since(now, || false));

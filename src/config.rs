@@ -15,11 +15,11 @@ use crate::error::{Error, Kind, Result};
 use crate::files::{self, Links};
 use crate::origin::Origin;
 use crate::patch::{self, Key};
-use crate::profile::{self, Draft, Fault, Profile};
+use crate::profile::{self, Draft, InvalidValue, Profile};
 use crate::secret::Source;
 use crate::system::System;
 
-pub use edit::{File, create, replace};
+pub use edit::{ConfigFile, create, replace};
 
 /// Largest configuration file in bytes: some ten thousand profiles.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
@@ -115,12 +115,12 @@ struct Place {
 }
 
 /// Why it could not be read.
-struct Unread {
+struct ReadError {
     error: Error,
     is_missing: bool,
 }
 
-fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place, Unread> {
+fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place, ReadError> {
     let chosen = match file {
         Some(path) => Some((path.to_owned(), "--config")),
         None => (system.env)("RUNAI_CREDENTIAL_CONFIG")
@@ -133,7 +133,7 @@ fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place, Unread> {
                 format!("{by} is the relative path {}", path.display()),
                 "give the path in full, from /: what a call means must not depend on the folder it is started in",
             );
-            return Err(Unread { error, is_missing: false });
+            return Err(ReadError { error, is_missing: false });
         }
         return Ok(Place { path });
     }
@@ -146,14 +146,14 @@ fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place, Unread> {
                 "set HOME, or name a file with --config, or describe a profile with RUNAI_URL, RUNAI_CLIENT_ID and \
                  RUNAI_CLIENT_SECRET",
             );
-            Err(Unread { error, is_missing: true })
+            Err(ReadError { error, is_missing: true })
         }
     }
 }
 
 impl Place {
     /// Reads the file if it belongs to this user or root and nobody else may write it.
-    fn read(self) -> Result<(PathBuf, String), Unread> {
+    fn read(self) -> Result<(PathBuf, String), ReadError> {
         let shown = self.path.display();
         let judge = |meta: &std::fs::Metadata| {
             let owner = meta.uid();
@@ -179,7 +179,7 @@ impl Place {
                      nobody else may write",
                 )
             };
-            Unread { error, is_missing }
+            ReadError { error, is_missing }
         })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -188,7 +188,7 @@ impl Place {
                 format!("{shown}:{line}:{column}: the file is not UTF-8"),
                 "save it as UTF-8 without a byte order mark",
             );
-            Unread { error, is_missing: false }
+            ReadError { error, is_missing: false }
         })?;
         Ok((self.path, text))
     }
@@ -196,16 +196,16 @@ impl Place {
 
 /// A fault and its place in the text.
 #[derive(Debug, PartialEq, Eq)]
-struct Wrong {
+struct ConfigSyntaxError {
     line: usize,
     column: usize,
     what: String,
     hint: String,
 }
 
-impl Wrong {
+impl ConfigSyntaxError {
     fn in_file(self, path: &Path) -> Error {
-        let Wrong { line, column, what, hint } = self;
+        let ConfigSyntaxError { line, column, what, hint } = self;
         let shown = path.display();
         Error::config(
             if line == 0 { format!("{shown}: {what}") } else { format!("{shown}:{line}:{column}: {what}") },
@@ -214,12 +214,12 @@ impl Wrong {
     }
 
     /// A fault that has no place, such as a name that came from elsewhere.
-    fn nowhere(what: impl Into<String>, hint: impl Into<String>) -> Wrong {
-        Wrong { line: 0, column: 0, what: what.into(), hint: hint.into() }
+    fn nowhere(what: impl Into<String>, hint: impl Into<String>) -> ConfigSyntaxError {
+        ConfigSyntaxError { line: 0, column: 0, what: what.into(), hint: hint.into() }
     }
 }
 
-type Parsed<T> = std::result::Result<T, Wrong>;
+type Parsed<T> = std::result::Result<T, ConfigSyntaxError>;
 
 /// Line and column (in characters, both from 1) of the character after `before`.
 fn position(before: &str) -> (usize, usize) {
@@ -246,13 +246,13 @@ impl<'a> Text<'a> {
     }
 
     /// A fault at a place in bytes.
-    fn wrong(self, at: usize, what: impl Into<String>, hint: impl Into<String>) -> Wrong {
+    fn wrong(self, at: usize, what: impl Into<String>, hint: impl Into<String>) -> ConfigSyntaxError {
         let (line, column) = position(self.0.get(..at).unwrap_or(self.0));
-        Wrong { line, column, what: what.into(), hint: hint.into() }
+        ConfigSyntaxError { line, column, what: what.into(), hint: hint.into() }
     }
 
     /// A fault of a value.
-    fn wrong_value(self, raw: &RawValue, what: impl Into<String>, hint: impl Into<String>) -> Wrong {
+    fn wrong_value(self, raw: &RawValue, what: impl Into<String>, hint: impl Into<String>) -> ConfigSyntaxError {
         self.wrong(self.offset(raw.get()), what, hint)
     }
 
@@ -294,7 +294,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    fn mistyped(self, key: &str, raw: &RawValue, name: &str, error: &serde_json::Error) -> Wrong {
+    fn mistyped(self, key: &str, raw: &RawValue, name: &str, error: &serde_json::Error) -> ConfigSyntaxError {
         if error.is_data() {
             self.wrong_value(raw, format!("{key} is {}, not {name}", kind(raw)), format!("make it {name}"))
         } else {
@@ -326,7 +326,7 @@ impl<'a> Text<'a> {
     }
 
     /// A fault for a key that nobody knows.
-    fn unknown(self, member: &Member<'_>, of: &str, known: &[&str]) -> Wrong {
+    fn unknown(self, member: &Member<'_>, of: &str, known: &[&str]) -> ConfigSyntaxError {
         let alike = member.key.to_ascii_lowercase().replace('-', "_");
         let near = known.iter().map(|name| (strsim::jaro_winkler(&alike, name), *name));
         let hint = match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
@@ -420,7 +420,7 @@ impl Config {
     fn named(mut self, name: &str) -> Parsed<Profile> {
         match self.profiles.iter().position(|profile| profile.name == name) {
             Some(at) => Ok(self.profiles.swap_remove(at)),
-            None => Err(Wrong::nowhere(format!("there is no profile {name:?}"), self.names())),
+            None => Err(ConfigSyntaxError::nowhere(format!("there is no profile {name:?}"), self.names())),
         }
     }
 
@@ -430,10 +430,10 @@ impl Config {
         }
         match (self.profiles.pop(), self.profiles.is_empty()) {
             (Some(only), true) => Ok(only),
-            (None, _) => Err(Wrong::nowhere("there is no profile in it", self.names())),
+            (None, _) => Err(ConfigSyntaxError::nowhere("there is no profile in it", self.names())),
             (Some(last), false) => {
                 self.profiles.push(last);
-                Err(Wrong::nowhere(
+                Err(ConfigSyntaxError::nowhere(
                     "it has several profiles and none of them is the default",
                     format!("name one with --profile or default_profile; {}", self.names()),
                 ))
@@ -460,7 +460,7 @@ impl Config {
 
 impl<'a> Text<'a> {
     /// A text that is not JSON. The mistakes that people make most have their own words.
-    fn malformed(self, error: &serde_json::Error) -> Wrong {
+    fn malformed(self, error: &serde_json::Error) -> ConfigSyntaxError {
         if self.0.trim().is_empty() {
             return self.wrong(0, "the file is empty", "write a configuration (see the README)");
         }
@@ -495,7 +495,7 @@ impl<'a> Text<'a> {
     }
 
     /// A value that cannot be taken.
-    fn refused(self, profile: &str, raw: &'a RawValue, fault: &Fault) -> Wrong {
+    fn refused(self, profile: &str, raw: &'a RawValue, fault: &InvalidValue) -> ConfigSyntaxError {
         // A short text is shown, unless it may hold a password, as the URL of a proxy may.
         let is_shown = raw.get().len() < 200 && self.text("", raw).is_ok_and(|value| !value.contains('@'));
         let value = if is_shown { format!(": {}", raw.get()) } else { String::new() };
@@ -507,7 +507,7 @@ impl<'a> Text<'a> {
     }
 
     /// Values that do not fit together: the place is that of the key to blame, or of the profile if it is not there.
-    fn unfit(self, profile: &str, raw: &'a RawValue, fault: &Fault) -> Wrong {
+    fn unfit(self, profile: &str, raw: &'a RawValue, fault: &InvalidValue) -> ConfigSyntaxError {
         let members = self.members("", raw).unwrap_or_default();
         let (at, hint) = match members.iter().find(|member| member.key == fault.key) {
             Some(member) => (member.at, format!("take {} out, or change what it does not fit", fault.key)),
@@ -535,7 +535,7 @@ fn profile_in<'a>(text: Text<'a>, profile: Member<'a>, path: &str) -> Parsed<Pro
     let mut draft = Draft::default();
     for member in text.members(&of, raw)? {
         let (key, raw) = (member.key.as_ref(), member.raw);
-        let refused = |fault: Fault| text.refused(&name, raw, &fault);
+        let refused = |fault: InvalidValue| text.refused(&name, raw, &fault);
         if let Some(known) = Draft::TEXT_KEYS.iter().find(|known| **known == key) {
             draft.text(known, text.text(key, raw)?).map_err(refused)?;
             continue;

@@ -31,20 +31,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// The proof of the profile's client, read from where it is kept, and the deadline for what follows: later where somebody,
-/// who `may_be_asked`, had to unlock a keyring.
+/// who `interactive`, had to unlock a keyring.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config).
 pub fn proof(
     profile: &Profile,
-    may_be_asked: bool,
+    interactive: bool,
     system: &System<'_>,
     deadline: Deadline,
 ) -> Result<(Secret, Deadline)> {
     match &profile.proof {
         Proof::Secret(source, _) => {
             system.note(|| format!("secret: reading {source}"));
-            source.read(&profile.keyring_entry(system), may_be_asked, system, deadline)
+            source.read(&profile.keyring_entry(system), interactive, system, deadline)
         }
         Proof::Assertion(path) => {
             system.note(|| format!("assertion: reading {}", path.display()));
@@ -113,7 +113,7 @@ pub struct Probe {
 }
 
 /// The way to an endpoint.
-pub struct Way {
+pub struct NetworkPath {
     /// The proxy, without user and password.
     pub via: Option<String>,
     /// Which certificates are trusted.
@@ -122,7 +122,7 @@ pub struct Way {
     port: u16,
 }
 
-impl Way {
+impl NetworkPath {
     /// The host whose address has to be found: the endpoint's, or the proxy's.
     pub fn first(&self) -> &str {
         &self.host
@@ -160,7 +160,7 @@ impl Way {
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
-pub fn way(profile: &Profile, system: &System<'_>) -> Result<Way> {
+pub fn way(profile: &Profile, system: &System<'_>) -> Result<NetworkPath> {
     Ok(Route::of(profile, system)?.way())
 }
 

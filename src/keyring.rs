@@ -35,12 +35,12 @@ impl Entry {
     }
 
     /// Reads the secret. Beside it comes the deadline for what follows: later than `deadline` by the time that somebody
-    /// needed to unlock the keyring, who `may_be_asked` only where a call has nothing to go on with.
+    /// needed to unlock the keyring, who `interactive` only where a call has nothing to go on with.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config), as for all of these.
-    pub fn read(&self, may_be_asked: bool, system: &System<'_>, deadline: Deadline) -> Result<(Vec<u8>, Deadline)> {
-        let patience = Patience::of(may_be_asked, system, deadline);
+    pub fn read(&self, interactive: bool, system: &System<'_>, deadline: Deadline) -> Result<(Vec<u8>, Deadline)> {
+        let patience = Patience::of(interactive, system, deadline);
         let secret = self.access(patience, system, Act::Read)?;
         let deadline = if patience.is_attended { deadline.later_by(patience.spent()) } else { deadline };
         Ok((secret, deadline))
@@ -94,28 +94,28 @@ impl Entry {
     }
 
     /// What a fault means for whoever has to mend it.
-    fn explain(&self, fault: &Fault, done: &str) -> Error {
+    fn explain(&self, fault: &KeyringError, done: &str) -> Error {
         const ELSEWHERE: &str = "see whether a keyring runs (gnome-keyring, KWallet, KeePassXC), or keep the secret in a file or a variable";
         let Entry { service, username } = self;
         let whose = format!("{username} ({service})");
         match fault {
-            Fault::Missing => Error::config(
+            KeyringError::Missing => Error::config(
                 format!("the keyring has no secret for {whose}"),
                 "run runai-credential login, which puts it there",
             ),
-            Fault::Ambiguous(count) => Error::config(
+            KeyringError::Ambiguous(count) => Error::config(
                 format!("the keyring has {count} secrets for {whose}"),
                 "remove all but one with the keyring's own program, such as seahorse or secret-tool",
             ),
-            Fault::Locked => Error::config(
+            KeyringError::Locked => Error::config(
                 format!("the keyring cannot be {done}: it is locked, and nobody unlocked it"),
                 "unlock it, for example by logging in at the desktop; where nobody can, keep the secret in a file or a \
                  variable",
             ),
-            Fault::System(why) if is_without_keyring(why) => {
+            KeyringError::System(why) if is_without_keyring(why) => {
                 Error::config(format!("the keyring cannot be {done}: no keyring answers on the session bus"), ELSEWHERE)
             }
-            Fault::System(why) => Error::config(format!("the keyring cannot be {done}: {why}"), ELSEWHERE),
+            KeyringError::System(why) => Error::config(format!("the keyring cannot be {done}: {why}"), ELSEWHERE),
         }
     }
 }
@@ -136,7 +136,7 @@ enum Act {
 }
 
 /// What may go wrong, whatever keyring it is.
-enum Fault {
+enum KeyringError {
     Missing,
     Ambiguous(usize),
     Locked,
@@ -144,7 +144,7 @@ enum Fault {
 }
 
 /// Asks the system's keyring, for as long as that takes.
-fn perform(service: &str, username: &str, act: Act) -> Result<Vec<u8>, Fault> {
+fn perform(service: &str, username: &str, act: Act) -> Result<Vec<u8>, KeyringError> {
     let entry = keyring::Entry::new(service, username).map_err(fault)?;
     match act {
         Act::Read => entry.get_secret().map_err(fault),
@@ -157,13 +157,13 @@ fn perform(service: &str, username: &str, act: Act) -> Result<Vec<u8>, Fault> {
 }
 
 /// The library's error in our words; never by its `Debug`, which holds the secret in some cases.
-fn fault(error: keyring::Error) -> Fault {
+fn fault(error: keyring::Error) -> KeyringError {
     match error {
-        keyring::Error::NoEntry => Fault::Missing,
-        keyring::Error::Ambiguous(several) => Fault::Ambiguous(several.len()),
-        keyring::Error::NoStorageAccess(_) => Fault::Locked,
-        keyring::Error::PlatformFailure(cause) => Fault::System(cause.to_string()),
-        _ => Fault::System("it holds something that is no secret of ours".to_owned()),
+        keyring::Error::NoEntry => KeyringError::Missing,
+        keyring::Error::Ambiguous(several) => KeyringError::Ambiguous(several.len()),
+        keyring::Error::NoStorageAccess(_) => KeyringError::Locked,
+        keyring::Error::PlatformFailure(cause) => KeyringError::System(cause.to_string()),
+        _ => KeyringError::System("it holds something that is no secret of ours".to_owned()),
     }
 }
 
@@ -176,8 +176,8 @@ struct Patience {
 }
 
 impl Patience {
-    fn of(may_be_asked: bool, system: &System<'_>, deadline: Deadline) -> Patience {
-        let is_attended = may_be_asked && is_attended(system);
+    fn of(interactive: bool, system: &System<'_>, deadline: Deadline) -> Patience {
+        let is_attended = interactive && is_attended(system);
         // Somebody who types is not bound by the time that a server has.
         let most = if is_attended { ATTENDED } else { deadline.left().min(ALONE) };
         Patience { is_attended, most, deadline: Deadline::after(most) }

@@ -1,27 +1,26 @@
-//! The credential helper for Run:ai, as a library with one door: [`run`].
+//! The credential helper for Run:ai, as a library with one entry point: [`run`].
 //!
 //! A call comes in as arguments and a [`System`] and leaves as a [`Reply`]. On its way
 //!
-//! 1. [`cli`] says what is asked, and by that which of the [`calls`] or [`commands`] takes over,
-//! 2. the [`protocol`] of the caller reads its request,
+//! 1. [`cli`] finds the [`subcommand`], which is that of one of the [`helpers`] or one of the [`commands`],
+//! 2. a helper reads the request of the tool that called,
 //! 3. [`config`] finds the [`profile`],
-//! 4. the [`broker`], by way of [`supply`], finds a good token in the [`cache`], and otherwise — only then is any of this
+//! 4. the [`broker`], by way of [`session`], finds a good token in the [`cache`], and otherwise — only then is any of this
 //!    born — reads the [`secret`] and asks the [`issuer`],
-//! 5. the protocol writes the [`reply`].
+//! 5. the helper or command writes the [`reply`].
 //!
-//! `docs/architecture.md` is the map of these rooms and of who may know whom; a test holds the code to it.
+//! `docs/architecture.md` is the map of these modules and of their dependencies; a test holds the code to it.
 
 #![allow(rustdoc::private_intra_doc_links, reason = "this page is read by those who work on the crate")]
 
 mod broker;
 mod cache;
-mod caller;
-mod calls;
 mod cli;
 mod commands;
 mod config;
 pub mod error;
 mod files;
+mod helpers;
 mod issuer;
 mod keyring;
 #[cfg(test)]
@@ -29,10 +28,10 @@ mod mutation;
 mod origin;
 mod patch;
 mod profile;
-mod protocol;
 mod reply;
 mod secret;
-mod supply;
+mod session;
+mod subcommand;
 pub mod system;
 mod terminal;
 mod token;
@@ -40,43 +39,27 @@ mod tools;
 
 use std::ffi::OsString;
 
-use cli::{Job, Stop};
+use cli::Stop;
 pub use reply::{Append, Reply};
+use subcommand::Context;
 use system::System;
 pub use terminal::Terminal;
 
 /// Does what `args` ask for; the first of them is the program's name.
 pub fn run(args: &[OsString], system: &System<'_>) -> Reply {
-    let parsed = cli::parse(args);
-    let may_run_under_kubectl = match &parsed {
-        Ok(asked) => asked.job == Job::Kubectl,
-        Err(stop) => !matches!(stop, Stop::WrongDocker(_)),
+    let invocation = match cli::parse(args) {
+        Ok(invocation) => invocation,
+        Err((Stop::Print(text), _)) => return Reply::of(text),
+        Err((Stop::Usage(error), None)) => return error.into(),
+        Err((Stop::Usage(error), Some(subcommand))) => {
+            let refusal = helpers::check_caller(subcommand, system).err();
+            return refusal.map_or_else(|| (subcommand.usage_error)(error), Reply::from);
+        }
     };
-    if !may_run_under_kubectl && calls::kubectl::is_caller(system) {
-        return calls::kubectl::only_subcommand().into();
+    if let Err(refusal) = helpers::check_caller(invocation.subcommand, system) {
+        return refusal.into();
     }
-    let asked = match parsed {
-        Ok(asked) => asked,
-        Err(Stop::Print(text)) => return Reply::of(text),
-        Err(Stop::Wrong(error)) => return error.into(),
-        Err(Stop::WrongDocker(error)) => return calls::docker::misused(&error),
-    };
-    system.verbose.set(asked.verbose);
-    let choice = &asked.choice;
-    let reply = match &asked.job {
-        Job::Docker(verb) => Ok(calls::docker::answer(*verb, choice, system)),
-        Job::Kubectl => calls::kubectl::answer(choice, system),
-        Job::Git(verb) => Ok(calls::git::answer(verb, choice, system)),
-        Job::Get => calls::engflow::answer(choice, system),
-        Job::Doctor(options) => Ok(commands::doctor::run(options, choice, system)),
-        Job::Setup(options) => commands::setup::run(options, choice, system),
-        Job::Completions(shell) => Ok(Reply::of(cli::completions(*shell))),
-        Job::Man(subcommand) => Ok(Reply::of(cli::man(subcommand.as_deref()))),
-        Job::Login(login) => commands::login::login(login, choice, system),
-        Job::Logout => commands::login::logout(choice, system),
-        Job::Status(format) => commands::status::run(*format, choice, system),
-        Job::Exec(options) => commands::exec::run(options, choice, system),
-        Job::Token(options) => commands::token::run(options, choice, system),
-    };
-    reply.unwrap_or_else(Reply::from)
+    system.verbose.set(invocation.verbose);
+    let context = Context { choice: invocation.choice.clone(), system, whole_grammar: cli::whole_grammar };
+    (invocation.subcommand.run)(invocation.arguments(), &context).unwrap_or_else(Reply::from)
 }

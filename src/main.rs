@@ -24,13 +24,13 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     harden(args.iter().any(|arg| arg == "exec"));
     let mut reply = Reply::default();
-    in_this_world(&mut |system| reply = runai_credential::run(&args, system));
+    with_machine(&mut |system| reply = runai_credential::run(&args, system));
     ExitCode::from(deliver(reply))
 }
 
 /// Lets `work` see the real world. No state is held here, so another thread can have it as well.
 #[allow(clippy::disallowed_methods, reason = "this is where environment and clock come in")]
-fn in_this_world(work: &mut dyn FnMut(&System<'_>)) {
+fn with_machine(work: &mut dyn FnMut(&System<'_>)) {
     work(&System {
         env: &|name| std::env::var_os(name),
         now: &Moment::of_machine,
@@ -53,7 +53,7 @@ fn in_this_world(work: &mut dyn FnMut(&System<'_>)) {
         terminal: &Terminal::open,
         notes: &|note| say(&format!("runai-credential: note: {note}\n")),
         as_found: &with_core_limit_as_found,
-        again: in_this_world,
+        again: with_machine,
         verbose: Cell::new(false),
     });
 }

@@ -17,7 +17,7 @@ use crate::secret::Source;
 use crate::system::System;
 use crate::token::Bearer;
 
-pub use draft::{Draft, Fault, SOURCES, duration, proxy_url, remedy};
+pub use draft::{Draft, InvalidValue, SOURCES, duration, proxy_url, remedy};
 pub use environment::{ENV, from_env};
 
 /// Which token endpoint is asked, and in what shape.

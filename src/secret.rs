@@ -96,14 +96,14 @@ impl Source {
     pub fn read(
         &self,
         entry: &keyring::Entry,
-        may_be_asked: bool,
+        interactive: bool,
         system: &System<'_>,
         mut deadline: Deadline,
     ) -> Result<(Secret, Deadline)> {
         let (bytes, hint) = match self {
             Source::Keyring => {
                 let bytes;
-                (bytes, deadline) = entry.read(may_be_asked, system, deadline)?;
+                (bytes, deadline) = entry.read(interactive, system, deadline)?;
                 (bytes, "run runai-credential login, which replaces it")
             }
             Source::File(path) => (

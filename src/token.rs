@@ -165,14 +165,14 @@ impl Issued {
 
 /// How far a token has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
+pub struct Validity {
     /// From the request to the expiry.
     pub lifetime: Duration,
     /// Since the request.
     pub age: Duration,
 }
 
-impl Life {
+impl Validity {
     /// Time to the true expiry.
     pub fn left(self) -> Duration {
         self.lifetime.saturating_sub(self.age)
@@ -210,32 +210,32 @@ impl Life {
 
 /// A token in hand, with what is known of its time.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct LiveToken {
     /// The token.
     pub token: Token,
     /// Its life, where known.
-    pub life: Option<Life>,
+    pub validity: Option<Validity>,
     /// The moment for which `life` holds.
     pub now: Moment,
     /// Whether this very call has fetched it: nobody can have come to refuse it since.
     pub is_new: bool,
 }
 
-impl Held {
+impl LiveToken {
     /// The true expiry, in seconds since 1970.
     pub fn expires_at(&self) -> Option<i64> {
-        self.life.map(|life| self.now.unix_seconds_after(life.left()))
+        self.validity.map(|life| self.now.unix_seconds_after(life.left()))
     }
 
     /// The expiry that a client is told, which is earlier by the margin, in seconds since 1970; never in the past,
     /// because a client that is told so runs the helper again at once.
-    pub fn told_expiry(&self) -> Option<i64> {
+    pub fn advertised_expiry(&self) -> Option<i64> {
         self.told_expiry_early(Duration::ZERO)
     }
 
-    /// [`Held::told_expiry`], earlier by `early`, or half the lifetime if that is less, where that is earlier still.
+    /// [`LiveToken::advertised_expiry`], earlier by `early`, or half the lifetime if that is less, where that is earlier still.
     pub fn told_expiry_early(&self, early: Duration) -> Option<i64> {
-        self.life.map(|life| {
+        self.validity.map(|life| {
             let early = early.min(life.lifetime / 2).max(life.margin());
             let told = self.now.unix_seconds_after(life.left().saturating_sub(early));
             told.max(self.now.unix_seconds_after(Duration::from_millis(999)))
@@ -336,22 +336,22 @@ mod tests {
             (20, 18, true, true),
             (20, 19, false, true),
         ] {
-            let life = Life { lifetime: seconds(lifetime), age: seconds(age) };
+            let life = Validity { lifetime: seconds(lifetime), age: seconds(age) };
             assert_eq!((life.usable(), life.refresh_due(0)), (usable, due), "{lifetime} s old {age} s");
         }
     }
 
     #[test]
     fn the_told_expiry_is_early_and_never_past() {
-        let held = |lifetime, age| Held {
+        let held = |lifetime, age| LiveToken {
             token: Token::new("t").unwrap(),
-            life: Some(Life { lifetime: seconds(lifetime), age: seconds(age) }),
+            validity: Some(Validity { lifetime: seconds(lifetime), age: seconds(age) }),
             now: NOW,
             is_new: false,
         };
         assert_eq!(held(3600, 0).expires_at(), Some(1_000_000 + 3600));
-        assert_eq!(held(3600, 0).told_expiry(), Some(1_000_000 + 3590));
-        assert_eq!(held(3600, 3600).told_expiry(), Some(1_000_000));
+        assert_eq!(held(3600, 0).advertised_expiry(), Some(1_000_000 + 3590));
+        assert_eq!(held(3600, 3600).advertised_expiry(), Some(1_000_000));
         let minute = seconds(60);
         assert_eq!(held(3600, 0).told_expiry_early(minute), Some(1_000_000 + 3540));
         assert_eq!(held(80, 0).told_expiry_early(minute), Some(1_000_000 + 40));
@@ -362,10 +362,10 @@ mod tests {
     proptest! {
         #[test]
         fn life_is_ordered(lifetime in 1u64..10_000_000, age in 0u64..20_000_000, jitter: u64) {
-            let life = Life { lifetime: Duration::from_millis(lifetime), age: Duration::from_millis(age) };
+            let life = Validity { lifetime: Duration::from_millis(lifetime), age: Duration::from_millis(age) };
             // What is no longer usable is also due, and no jitter brings the refresh below the margin.
             prop_assert!(life.usable() || life.refresh_due(jitter));
-            let young = Life { age: Duration::ZERO, ..life };
+            let young = Validity { age: Duration::ZERO, ..life };
             prop_assert!(young.usable() && !young.refresh_due(jitter));
             prop_assert!(young.covers(Duration::MAX));
         }

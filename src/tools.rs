@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MOST: u64 = 4 * 1024 * 1024;
 
 /// What a program said.
-pub struct Said {
+pub struct CommandOutput {
     /// Whether it ended with success.
     pub is_success: bool,
     /// Standard output.
@@ -41,7 +41,10 @@ pub fn is_program(path: &Path) -> bool {
 ///
 /// # Errors
 /// That of the system; `TimedOut` if it did not end in time.
-pub fn run<S: AsRef<std::ffi::OsStr>>(program: &Path, args: impl IntoIterator<Item = S>) -> std::io::Result<Said> {
+pub fn run<S: AsRef<std::ffi::OsStr>>(
+    program: &Path,
+    args: impl IntoIterator<Item = S>,
+) -> std::io::Result<CommandOutput> {
     let mut child = Command::new(program)
         .args(args)
         .env_remove("RUNAI_CLIENT_SECRET")
@@ -60,7 +63,7 @@ pub fn run<S: AsRef<std::ffi::OsStr>>(program: &Path, args: impl IntoIterator<It
     // With its streams closed it is as good as over.
     while !deadline.passed() {
         if let Some(status) = child.try_wait()? {
-            return Ok(Said { is_success: status.success(), stdout, stderr });
+            return Ok(CommandOutput { is_success: status.success(), stdout, stderr });
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -1,6 +1,7 @@
 //! The integration tests: the real program, as its users and their tools run it, against real servers on loopback.
 //! Folders mirror `src/`; `support` is what they stand on; `real/` holds servers and clients that nobody here wrote.
 
+mod architecture;
 mod broker;
 mod config;
 mod docker;
@@ -10,7 +11,7 @@ mod faults;
 mod formats;
 mod get;
 mod hit;
-mod house;
+
 mod install;
 mod integrations;
 mod issuer;

@@ -1,28 +1,54 @@
 //! `doctor`: every step of a real call, in order, with its outcome and what to do. It goes on after a fault, so that two at
 //! once are both named, and never shows a secret or a token.
 
-mod clients;
-
 use std::time::Duration;
 
-use serde::Serialize;
+use clap::{Arg, ArgMatches, Command};
 use serde_json::Value;
 
-use crate::error::{Error, Kind, printable};
+use crate::error::{Result, printable};
+use crate::helpers::{
+    self,
+    check::{Finding, Outcome, Report, Step},
+};
 use crate::issuer::{self, Probe};
 use crate::profile::{self, Profile, Proof};
 use crate::reply::Reply;
-use crate::supply::{self, Choice};
-use crate::system::{Deadline, System};
+use crate::session::{Choice, Session};
+use crate::subcommand::{Context, Subcommand};
+use crate::system::Deadline;
 use crate::token::{Bearer, Grant, rfc3339};
 
+/// The subcommand.
+pub static SUBCOMMAND: Subcommand =
+    Subcommand { name: "doctor", program_names: &[], grammar, run, usage_error: Reply::from };
+
+fn grammar(command: Command) -> Command {
+    command
+        .about("Go through every step of a real call and say what is wrong and what to do")
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .default_value("text")
+                .value_parser(["text", "json"])
+                .help("How to print it"),
+        )
+        .arg(
+            Arg::new("audience")
+                .long("audience")
+                .value_name("CLIENT")
+                .help("What the API server of the cluster wants in aud (its --oidc-client-id) [default: runai]"),
+        )
+        .after_help("Example: runai-credential doctor --profile prod")
+}
+
 /// What was asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Options {
+struct Options {
     /// `--format json`.
-    pub json: bool,
+    json: bool,
     /// `--audience`: the client id that the cluster's API server wants to see in a token.
-    pub audience: Option<String>,
+    audience: Option<String>,
 }
 
 /// What Run:ai's documentation sets as `--oidc-client-id` of the API server.
@@ -34,110 +60,39 @@ const SKEW: i64 = 60;
 /// How long the server may take; a patient call, because somebody is watching.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Longest text of a step in characters.
-const MAX_TEXT: usize = 800;
-
-/// What came of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Outcome {
-    Ok,
-    /// Something is not as it should be, but a call would succeed.
-    Warning,
-    /// A call would fail.
-    Failed,
-    /// It could not be looked at, or is not in use.
-    Skipped,
-}
-
-/// One step of a call.
-#[derive(Debug, Serialize)]
-struct Step {
-    step: &'static str,
-    outcome: Outcome,
-    what: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-    milliseconds: u64,
-    #[serde(skip)]
-    exit: u8,
-}
-
-/// What came of a step, before it has a name and a time.
-struct Found(Outcome, String, Option<String>, u8);
-
-impl Found {
-    fn ok(what: impl Into<String>) -> Found {
-        Found(Outcome::Ok, what.into(), None, 0)
-    }
-
-    fn skipped(what: impl Into<String>) -> Found {
-        Found(Outcome::Skipped, what.into(), None, 0)
-    }
-
-    fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Found {
-        Found(Outcome::Warning, what.into(), Some(remedy.into()), 0)
-    }
-
-    fn failed(what: impl Into<String>, remedy: impl Into<String>) -> Found {
-        Found(Outcome::Failed, what.into(), Some(remedy.into()), Error::config("", "").exit_code())
-    }
-}
-
-impl From<Error> for Found {
-    fn from(error: Error) -> Found {
-        let exit = error.exit_code();
-        Found(Outcome::Failed, error.what, Some(error.hint), exit)
-    }
-}
-
-/// The steps so far.
-struct Report<'a> {
-    system: &'a System<'a>,
-    steps: Vec<Step>,
-    /// When the step began that is being looked at.
-    since: i64,
-}
-
-impl Report<'_> {
-    fn add(&mut self, step: &'static str, found: impl Into<Found>) {
-        let Found(outcome, what, remedy, exit) = found.into();
-        let now = (self.system.now)().boot_ms;
-        let milliseconds = u64::try_from(now - self.since).unwrap_or_default();
-        self.since = now;
-        // Names in a kubeconfig and words of other programs are written by anybody.
-        let (what, remedy) = (printable(&what, MAX_TEXT), remedy.map(|remedy| printable(&remedy, MAX_TEXT)));
-        self.steps.push(Step { step, outcome, what, remedy, milliseconds, exit });
-    }
-}
-
 /// Looks at everything and says what it found. The exit status is that of the first fault, 0 if a call would succeed.
-pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Reply {
-    let mut report = Report { system, steps: Vec::new(), since: (system.now)().boot_ms };
+fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
+    let Context { choice, system, .. } = context;
+    let text = |id: &str| matches.get_one::<String>(id).cloned();
+    let options = Options { json: text("format").as_deref() == Some("json"), audience: text("audience") };
+    let mut report = Report::new(system);
     let profile = choice.profile(system);
     match &profile {
         Ok(profile) => {
             let Profile { name, source, client_id, endpoint, api, .. } = profile;
             let found = format!("profile {name} ({source}): client {client_id} at {endpoint} (api {})", api.name());
-            report.add("configuration", Found::ok(found));
+            report.add("configuration", Finding::ok(found));
         }
         Err(error) => report.add("configuration", error.clone()),
     }
     let profile = profile.ok();
-    if let Some(profile) = &profile {
+    let grant = profile.as_ref().and_then(|profile| {
         variables(profile, choice, &mut report);
-        let grant = call(profile, &mut report);
-        let kubectl = clients::kubectl(Some(profile), &mut report);
-        tokens(profile, choice, grant.as_ref(), kubectl.calls_us, options, &mut report);
-    } else {
-        clients::kubectl(None, &mut report);
+        call(profile, &mut report)
+    });
+    // How much the audience of a token matters depends on who asks for it.
+    let mut tools = Report::new(system);
+    for check in helpers::ALL.iter().filter_map(|helper| helper.check) {
+        check(profile.as_ref(), choice, &mut tools);
     }
-    clients::git(profile.as_ref(), &mut report);
-    clients::docker(profile.as_ref(), choice, &mut report);
+    if let Some(profile) = &profile {
+        tokens(profile, choice, grant.as_ref(), tools.has_kubernetes_client, &options, &mut report);
+    }
+    report.steps.extend(tools.steps);
 
     let status = report.steps.iter().map(|step| step.exit).find(|exit| *exit != 0).unwrap_or(0);
-    let stdout = if options.json { json(&report.steps) } else { text(&report.steps) };
-    Reply { stdout: stdout.into_bytes(), status, ..Reply::default() }
+    let stdout = if options.json { json(&report.steps) } else { text_of(&report.steps) };
+    Ok(Reply { stdout: stdout.into_bytes(), status, ..Reply::default() })
 }
 
 /// Variables that people set and then wonder about.
@@ -148,19 +103,19 @@ fn variables(profile: &Profile, choice: &Choice, report: &mut Report<'_>) {
         .find(|name| system.var(name).is_some() && profile.tls_variable(name, system).is_none());
     let shadowed = profile.name == profile::ENV
         && choice.profile.is_none()
-        && supply::Choice { profile: None, ..choice.clone() }.profiles(system).is_ok_and(|profiles| profiles.len() > 1);
+        && Choice { profile: None, ..choice.clone() }.profiles(system).is_ok_and(|profiles| profiles.len() > 1);
     let found = if let Some(name) = unused {
-        Found::warning(
+        Finding::warning(
             format!("{name} is set and not used: it counts only for the profile env"),
             format!("set ca_file in profile {} if the control plane needs that certificate", profile.name),
         )
     } else if shadowed {
-        Found::warning(
+        Finding::warning(
             "RUNAI_CLIENT_ID is set, so the environment is used and not the configuration file",
             "unset RUNAI_CLIENT_ID, or name a profile with --profile or RUNAI_PROFILE",
         )
     } else {
-        Found::ok("none that stands in the way")
+        Finding::ok("none that stands in the way")
     };
     report.add("variables", found);
 }
@@ -174,7 +129,7 @@ fn call(profile: &Profile, report: &mut Report<'_>) -> Option<Grant> {
         Proof::Assertion(path) => format!("the assertion in {}", path.display()),
     };
     match &proof {
-        Ok(_) => report.add("secret", Found::ok(format!("read from {from}"))),
+        Ok(_) => report.add("secret", Finding::ok(format!("read from {from}"))),
         Err(error) => report.add("secret", error.clone()),
     }
 
@@ -186,13 +141,13 @@ fn call(profile: &Profile, report: &mut Report<'_>) -> Option<Grant> {
         }
     };
     let via = way.via.as_ref().map_or_else(|| "none".to_owned(), |via| format!("through {via}"));
-    report.add("proxy", Found::ok(via));
+    report.add("proxy", Finding::ok(via));
 
     match way.addresses(Deadline::after(PATIENCE)) {
-        Ok(addresses) => report.add("name", Found::ok(format!("{} is {}", way.first(), addresses.join(", ")))),
+        Ok(addresses) => report.add("name", Finding::ok(format!("{} is {}", way.first(), addresses.join(", ")))),
         Err(error) => {
             report.add("name", error);
-            report.add("server", Found::skipped("its address is not known"));
+            report.add("server", Finding::skipped("its address is not known"));
             cache(profile, None, report);
             return None;
         }
@@ -223,11 +178,11 @@ fn server(probe: &Probe, is_asked: bool, trusts: &str, report: &mut Report<'_>) 
     };
     report.add(
         "server",
-        Found::ok(format!("it answers (HTTP {status}); its certificate is good (trusted are {trusts})")),
+        Finding::ok(format!("it answers (HTTP {status}); its certificate is good (trusted are {trusts})")),
     );
     report.add("clock", clock(probe));
     if !is_asked {
-        report.add("token", Found::skipped("without the secret there is none to ask for"));
+        report.add("token", Finding::skipped("without the secret there is none to ask for"));
         return None;
     }
     match &probe.outcome {
@@ -236,7 +191,7 @@ fn server(probe: &Probe, is_asked: bool, trusts: &str, report: &mut Report<'_>) 
                 || "nobody says how long it lives, so it is asked for each time".to_owned(),
                 |life| format!("it lives for {} s", life.as_secs()),
             );
-            report.add("token", Found::ok(format!("the server gave one; {lives}")));
+            report.add("token", Finding::ok(format!("the server gave one; {lives}")));
             Some(grant.clone())
         }
         Err(error) => {
@@ -246,15 +201,15 @@ fn server(probe: &Probe, is_asked: bool, trusts: &str, report: &mut Report<'_>) 
     }
 }
 
-fn clock(probe: &Probe) -> Found {
-    let Some(date) = probe.date else { return Found::skipped("the server does not say what time it is there") };
+fn clock(probe: &Probe) -> Finding {
+    let Some(date) = probe.date else { return Finding::skipped("the server does not say what time it is there") };
     let ahead = probe.asked.unix_ms.div_euclid(1000) - date;
     if ahead.abs() <= SKEW {
-        return Found::ok("it agrees with the server's");
+        return Finding::ok("it agrees with the server's");
     }
     let minutes = (ahead.abs() + 30) / 60;
     let side = if ahead > 0 { "ahead of" } else { "behind" };
-    Found::warning(
+    Finding::warning(
         format!("this machine's clock is {minutes} min {side} the server's"),
         "set it by NTP (timedatectl set-ntp true): certificates and the expiry that clients are told go by it",
     )
@@ -263,14 +218,14 @@ fn clock(probe: &Probe) -> Found {
 /// Keeps the token that was granted, as a call would.
 fn cache(profile: &Profile, grant: Option<&Grant>, report: &mut Report<'_>) {
     let system = report.system;
-    let entry = supply::entry(profile, system);
+    let session = Session::new(profile, system);
     if let Some(grant) = grant {
-        entry.store(grant, system);
+        session.keep(grant);
     }
-    let found = match (profile.cached, entry.check(system)) {
-        (false, _) => Found::ok("off, by the profile: each call asks the server"),
-        (true, Ok(folder)) => Found::ok(format!("{} can be written", folder.display())),
-        (true, Err(why)) => Found::warning(
+    let found = match (profile.cached, session.check_cache()) {
+        (false, _) => Finding::ok("off, by the profile: each call asks the server"),
+        (true, Ok(folder)) => Finding::ok(format!("{} can be written", folder.display())),
+        (true, Err(why)) => Finding::warning(
             format!("the cache cannot be used, so each call asks the server: {why}"),
             "make the folder yours and writable (mode 0700), or name another one with RUNAI_CREDENTIAL_CACHE_DIR",
         ),
@@ -299,7 +254,7 @@ fn tokens(
             if wanted == bearer {
                 report.add(
                     step,
-                    Found::failed(
+                    Finding::failed(
                         format!("the server gave no {step}, which profile {} hands out", profile.name),
                         "add openid to the scope if the endpoint gives ID tokens, or set bearer to access_token",
                     ),
@@ -308,7 +263,7 @@ fn tokens(
             continue;
         };
         let Some(claims) = issued.token.payload() else {
-            report.add(step, Found::ok("no JWT, so it says nothing about itself"));
+            report.add(step, Finding::ok("no JWT, so it says nothing about itself"));
             continue;
         };
         let about = about(&claims);
@@ -316,7 +271,7 @@ fn tokens(
         let matters = wanted == bearer && (is_for_kubectl || options.audience.is_some());
         if !matters || fits(bearer) {
             let role = if wanted == bearer { "handed out; " } else { "" };
-            report.add(step, Found::ok(format!("{role}{about}")));
+            report.add(step, Finding::ok(format!("{role}{about}")));
             continue;
         }
         let other = Bearer::ALL.into_iter().find(|other| *other != bearer && fits(*other));
@@ -330,7 +285,7 @@ fn tokens(
         };
         report.add(
             step,
-            Found::failed(
+            Finding::failed(
                 format!("an API server with --oidc-client-id={audience} refuses it: aud lacks {audience} ({about})"),
                 remedy,
             ),
@@ -362,7 +317,7 @@ fn json(steps: &[Step]) -> String {
     serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
 }
 
-fn text(steps: &[Step]) -> String {
+fn text_of(steps: &[Step]) -> String {
     let mut text = String::new();
     for Step { step, outcome, what, remedy, milliseconds, .. } in steps {
         let sign = match outcome {
@@ -384,6 +339,3 @@ fn text(steps: &[Step]) -> String {
     };
     text
 }
-
-/// The kind of a fault of the origin rule, for the steps of the clients.
-const NOT_OURS: Kind = Kind::NotOurs;

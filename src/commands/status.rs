@@ -1,13 +1,34 @@
 //! `status`: what there is, a line a profile. It asks no server and no keyring.
 
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Command};
 use serde::Serialize;
 
 use crate::error::Result;
 use crate::profile::{Profile, Proof};
 use crate::reply::Reply;
-use crate::supply::{self, Choice};
+use crate::session::{Choice, Session};
+use crate::subcommand::{Context, Subcommand};
 use crate::system::System;
 use crate::token::rfc3339;
+
+/// The subcommand.
+pub static SUBCOMMAND: Subcommand =
+    Subcommand { name: "status", program_names: &[], grammar, run, usage_error: Reply::from };
+
+fn grammar(command: Command) -> Command {
+    command
+        .about("Say what there is: profiles, where their secrets are, how long their tokens live, what failed last")
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .default_value("table")
+                .value_parser(PossibleValuesParser::new(Format::NAMES))
+                .help("How to print it"),
+        )
+        .after_help("Example: runai-credential status --format json")
+}
 
 /// What is known of one profile.
 #[derive(Serialize)]
@@ -41,7 +62,7 @@ struct LastFailure {
 
 /// The form of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+enum Format {
     /// A table for people.
     Table,
     /// A list of objects.
@@ -50,10 +71,10 @@ pub enum Format {
 
 impl Format {
     /// The names on the command line.
-    pub const NAMES: [&'static str; 2] = ["table", "json"];
+    const NAMES: [&'static str; 2] = ["table", "json"];
 
     /// The one called `name`.
-    pub fn named(name: &str) -> Option<Format> {
+    fn named(name: &str) -> Option<Format> {
         match name {
             "table" => Some(Format::Table),
             "json" => Some(Format::Json),
@@ -63,10 +84,9 @@ impl Format {
 }
 
 /// Says what there is.
-///
-/// # Errors
-/// As for [`Choice::profiles`].
-pub fn run(format: Format, choice: &Choice, system: &System<'_>) -> Result<Reply> {
+fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
+    let Context { choice, system, .. } = context;
+    let format = matches.get_one::<String>("format").and_then(|name| Format::named(name)).unwrap_or(Format::Table);
     let profiles = choice.profiles(system)?;
     // Which one a call means that says nothing; several without a default are no error here.
     let default = choice.profile(system).ok().map(|profile| profile.name);
@@ -81,8 +101,8 @@ pub fn run(format: Format, choice: &Choice, system: &System<'_>) -> Result<Reply
 }
 
 fn row(profile: &Profile, default: bool, choice: &Choice, system: &System<'_>) -> Row {
-    let entry = supply::entry(profile, system);
-    let held = entry.read(choice.bearer(profile), system).filter(|held| held.life.is_some_and(|life| life.usable()));
+    let session = Session::new(profile, system);
+    let held = session.cached(choice.bearer(profile)).filter(|held| held.validity.is_some_and(|life| life.usable()));
     Row {
         profile: profile.name.clone(),
         default,
@@ -94,10 +114,10 @@ fn row(profile: &Profile, default: bool, choice: &Choice, system: &System<'_>) -
             Proof::Assertion(path) => format!("the assertion in {}", path.display()),
         },
         token: held.and_then(|held| {
-            let left = held.life?.left();
+            let left = held.validity?.left();
             Some(Cached { expires_in: left.as_secs(), expires_at: held.expires_at().map(rfc3339) })
         }),
-        last_failure: entry.failure(system).map(|failure| LastFailure {
+        last_failure: session.last_failure().map(|failure| LastFailure {
             seconds_ago: failure.age.as_secs(),
             error: failure.error.what,
             hint: failure.error.hint,

@@ -3,33 +3,97 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 
-use crate::broker::{Not, Want};
+use crate::broker::{Exclude, TokenRequirements};
 use crate::error::{Error, Kind, Result};
+use crate::profile;
 use crate::reply::{Append, Reply};
-use crate::supply::{self, Choice};
+use crate::session::Session;
+use crate::subcommand::{Context, Subcommand};
 use crate::system::System;
-use crate::token::{Held, MAX_TOKEN, Token, rfc3339};
+use crate::token::{LiveToken, MAX_TOKEN, Token, rfc3339};
+
+/// The subcommand.
+pub static SUBCOMMAND: Subcommand =
+    Subcommand { name: "token", program_names: &[], grammar, run, usage_error: Reply::from };
+
+fn grammar(command: Command) -> Command {
+    command
+        .about("Print the bearer token")
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .value_parser(PossibleValuesParser::new(Format::NAMES))
+                .help("How to print it [default: plain]"),
+        )
+        .arg(Arg::new("no-newline").short('n').action(ArgAction::SetTrue).help("Print no newline at the end"))
+        .arg(
+            Arg::new("refresh")
+                .long("refresh")
+                .action(ArgAction::SetTrue)
+                .help("Get another token than the cached one"),
+        )
+        .arg(
+            Arg::new("rejected-stdin")
+                .long("rejected-stdin")
+                .conflicts_with("refresh")
+                .action(ArgAction::SetTrue)
+                .help("Get another token than the one on standard input, which a server refused"),
+        )
+        .arg(
+            Arg::new("min-validity")
+                .long("min-validity")
+                .value_name("DURATION")
+                .value_parser(|text: &str| profile::duration(text).ok_or("write it like 500ms, 90s, 10m or 2h"))
+                .help("Fail (exit 7) unless the token lives this long, such as 10m"),
+        )
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .help("Print the token that may go to this URL, or fail (exit 6)"),
+        )
+        .after_help("Example: runai-credential token --format header | curl -H @- https://app.run.ai/api/v1/...")
+}
+
+/// Reads the options.
+fn options(matches: &ArgMatches) -> Options {
+    let text = |id: &str| matches.get_one::<String>(id).cloned();
+    Options {
+        format: text("format").and_then(|name| Format::named(&name)).unwrap_or(Format::Plain),
+        newline: !matches.get_flag("no-newline"),
+        unwanted: if matches.get_flag("rejected-stdin") {
+            Some(Unwanted::OnStdin)
+        } else {
+            matches.get_flag("refresh").then_some(Unwanted::Cached)
+        },
+        min_validity: matches.get_one::<Duration>("min-validity").copied(),
+        url: text("url"),
+    }
+}
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Options {
+struct Options {
     /// `--format`.
-    pub format: Format,
+    format: Format,
     /// No `-n`.
-    pub newline: bool,
+    newline: bool,
     /// `--refresh` or `--rejected-stdin`.
-    pub unwanted: Option<Unwanted>,
+    unwanted: Option<Unwanted>,
     /// `--min-validity`.
-    pub min_validity: Option<Duration>,
+    min_validity: Option<Duration>,
     /// `--url`: where the token is to go.
-    pub url: Option<String>,
+    url: Option<String>,
 }
 
 /// Which token will not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unwanted {
+enum Unwanted {
     /// The one in the cache.
     Cached,
     /// The one on standard input.
@@ -38,7 +102,7 @@ pub enum Unwanted {
 
 /// How the token is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+enum Format {
     /// The token alone.
     Plain,
     /// A JSON object with the token and its times.
@@ -55,10 +119,10 @@ pub enum Format {
 
 impl Format {
     /// The names on the command line.
-    pub const NAMES: [&'static str; 6] = ["plain", "json", "header", "curl", "env", "github-actions"];
+    const NAMES: [&'static str; 6] = ["plain", "json", "header", "curl", "env", "github-actions"];
 
     /// The one called `name`.
-    pub fn named(name: &str) -> Option<Format> {
+    fn named(name: &str) -> Option<Format> {
         match name {
             "plain" => Some(Format::Plain),
             "json" => Some(Format::Json),
@@ -75,29 +139,28 @@ impl Format {
 const SCRIPT_VALIDITY: Duration = Duration::from_secs(70);
 
 /// Prints the token.
-///
-/// # Errors
-/// Whatever stands in the way of a token.
-pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Result<Reply> {
+fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
+    let options = options(matches);
+    let Context { choice, system, .. } = context;
     // Before anything is asked for: a token that cannot be delivered is none.
     let then = if options.format == Format::GithubActions { Some(job_environment(system)?) } else { None };
-    let not = match options.unwanted {
+    let exclude = match options.unwanted {
         None => None,
-        Some(Unwanted::Cached) => Some(Not::Cached),
-        Some(Unwanted::OnStdin) => Some(Not::This(rejected(system)?)),
+        Some(Unwanted::Cached) => Some(Exclude::Cached),
+        Some(Unwanted::OnStdin) => Some(Exclude::This(rejected(system)?)),
     };
     let profile = match &options.url {
         None => choice.profile(system)?,
         Some(url) => choice.profile_for_url(url, system)?,
     };
-    let want = Want {
+    let want = TokenRequirements {
         bearer: choice.bearer(&profile),
-        rather: if options.min_validity.is_some() { Duration::ZERO } else { SCRIPT_VALIDITY },
-        at_least: options.min_validity,
-        not,
-        watched: false,
+        preferred_validity: if options.min_validity.is_some() { Duration::ZERO } else { SCRIPT_VALIDITY },
+        min_validity: options.min_validity,
+        exclude,
+        detect_rejection: false,
     };
-    let held = supply::obtain(&profile, &want, system)?;
+    let held = Session::new(&profile, system).token(&want)?;
     let stdout = answer(&held, options.format, options.newline);
     let then = then.map(|path| Append { path, line: format!("{VARIABLE}={}\n", held.token.expose()) });
     Ok(Reply { stdout, then, ..Reply::default() })
@@ -155,7 +218,7 @@ struct Answer<'a> {
 
 /// Writes the token; all times are the true ones. Without `newline` the last line is left open, for tools that choke on
 /// its end.
-fn answer(held: &Held, format: Format, newline: bool) -> Vec<u8> {
+fn answer(held: &LiveToken, format: Format, newline: bool) -> Vec<u8> {
     let token = held.token.expose();
     let mut text = match format {
         Format::Plain => token.to_owned(),
@@ -170,7 +233,7 @@ fn answer(held: &Held, format: Format, newline: bool) -> Vec<u8> {
             let answer = Answer {
                 access_token: token,
                 token_type: "Bearer",
-                expires_in: held.life.map(|life| life.left().as_secs()),
+                expires_in: held.validity.map(|life| life.left().as_secs()),
                 expires_at: held.expires_at().map(rfc3339),
                 expires_on: held.expires_at(),
             };
@@ -187,18 +250,18 @@ fn answer(held: &Held, format: Format, newline: bool) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::system::Moment;
-    use crate::token::{Life, Token};
+    use crate::token::{Token, Validity};
     use std::time::Duration;
 
     #[test]
     fn each_format() {
-        let mut held = Held {
+        let mut held = LiveToken {
             token: Token::new("t0k.en").unwrap(),
-            life: Some(Life { lifetime: Duration::from_secs(3600), age: Duration::from_secs(600) }),
+            validity: Some(Validity { lifetime: Duration::from_secs(3600), age: Duration::from_secs(600) }),
             now: Moment { unix_ms: 1_795_291_200_000, boot_ms: 0 },
             is_new: false,
         };
-        let text = |held: &Held, format, newline| String::from_utf8(answer(held, format, newline)).unwrap();
+        let text = |held: &LiveToken, format, newline| String::from_utf8(answer(held, format, newline)).unwrap();
         assert_eq!(text(&held, Format::Plain, true), "t0k.en\n");
         assert_eq!(text(&held, Format::Plain, false), "t0k.en");
         assert_eq!(text(&held, Format::Header, true), "Authorization: Bearer t0k.en\n");
@@ -210,8 +273,25 @@ mod tests {
             "{\"access_token\":\"t0k.en\",\"token_type\":\"Bearer\",\"expires_in\":3000,\
              \"expires_at\":\"2026-11-21T20:50:00Z\",\"expires_on\":1795294200}\n"
         );
-        held.life = None;
+        held.validity = None;
         assert_eq!(text(&held, Format::Json, true), "{\"access_token\":\"t0k.en\",\"token_type\":\"Bearer\"}\n");
+    }
+
+    #[test]
+    fn options_of_the_command_line() {
+        let of = |line: &str| {
+            let command = grammar(Command::new("token"));
+            command.try_get_matches_from(line.split(' ')).map(|matches| options(&matches)).ok()
+        };
+        let token = |format, newline, unwanted, min_validity| {
+            Some(Options { format, newline, unwanted, min_validity, url: None })
+        };
+        assert_eq!(of("token"), token(Format::Plain, true, None, None));
+        assert_eq!(of("token --format json --refresh"), token(Format::Json, true, Some(Unwanted::Cached), None));
+        assert_eq!(of("token --rejected-stdin"), token(Format::Plain, true, Some(Unwanted::OnStdin), None));
+        assert_eq!(of("token --rejected-stdin --refresh"), None);
+        let ten_minutes = Some(Duration::from_secs(600));
+        assert_eq!(of("token -n --min-validity 10m --format=header"), token(Format::Header, false, None, ten_minutes));
     }
 
     #[test]

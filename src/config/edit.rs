@@ -15,18 +15,18 @@ use crate::system::System;
 
 /// The configuration file, with or without anything in it yet.
 #[derive(Clone)]
-pub struct File {
+pub struct ConfigFile {
     path: PathBuf,
     /// What it says; empty if it is not there.
     text: String,
 }
 
-impl File {
+impl ConfigFile {
     /// Reads the file that a call would read.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config), if it cannot be trusted or is wrong. That it is missing is no error.
-    pub fn open(file: Option<&Path>, system: &System<'_>) -> Result<File> {
+    pub fn open(file: Option<&Path>, system: &System<'_>) -> Result<ConfigFile> {
         let place = place(file, system).map_err(|unread| unread.error)?;
         let path = place.path.clone();
         let text = match place.read() {
@@ -34,7 +34,7 @@ impl File {
             Err(unread) if unread.is_missing => String::new(),
             Err(unread) => return Err(unread.error),
         };
-        let file = File { path, text };
+        let file = ConfigFile { path, text };
         file.config()?;
         Ok(file)
     }
@@ -54,7 +54,7 @@ impl File {
     /// The profiles in it, and the name of the one that a call means that names none.
     ///
     /// # Errors
-    /// As for [`File::open`].
+    /// As for [`ConfigFile::open`].
     pub fn profiles(&self) -> Result<(Vec<Profile>, Option<String>)> {
         let Config { default_profile, profiles } = self.config()?;
         let only = if let [only] = &profiles[..] { Some(only.name.clone()) } else { None };
@@ -71,7 +71,7 @@ impl File {
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if it would not be a configuration.
-    pub fn with(mut self, profile: &str, values: &[(&str, Value)]) -> Result<File> {
+    pub fn with(mut self, profile: &str, values: &[(&str, Value)]) -> Result<ConfigFile> {
         for (key, value) in values {
             let path = ["profiles", profile, key];
             let changed = match value {
@@ -87,8 +87,8 @@ impl File {
     /// This file without a profile, which is not the default any more either.
     ///
     /// # Errors
-    /// As for [`File::with`].
-    pub fn without(mut self, profile: &str) -> Result<File> {
+    /// As for [`ConfigFile::with`].
+    pub fn without(mut self, profile: &str) -> Result<ConfigFile> {
         let is_default = self.config()?.default_profile.as_deref() == Some(profile);
         let gone = [Some(&["profiles", profile][..]), is_default.then_some(&["default_profile"][..])];
         for path in gone.into_iter().flatten() {
@@ -101,7 +101,7 @@ impl File {
     /// The profile of this name, with the fault and its place if it is none.
     ///
     /// # Errors
-    /// As for [`File::open`].
+    /// As for [`ConfigFile::open`].
     pub fn profile(&self, name: &str) -> Result<Profile> {
         self.config()?.named(name).map_err(|wrong| wrong.in_file(&self.path))
     }

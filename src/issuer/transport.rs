@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
 
 use super::proxy;
 use super::request::Request;
-use super::{Failure, Way};
+use super::{Failure, NetworkPath};
 use crate::error::{Error, Result, printable};
 use crate::files::{self, Links};
 use crate::origin::Origin;
@@ -115,12 +115,12 @@ impl Route {
     }
 
     /// What can be said of it.
-    pub(super) fn way(&self) -> Way {
+    pub(super) fn way(&self) -> NetworkPath {
         let (host, port) = match &self.proxy {
             Some(proxy) => (proxy.host().to_owned(), proxy.port()),
             None => (self.origin.host().to_owned(), self.origin.port()),
         };
-        Way { via: self.via.clone(), trusts: self.trusts.clone(), host, port }
+        NetworkPath { via: self.via.clone(), trusts: self.trusts.clone(), host, port }
     }
 
     /// Sends `request` and reads the answer, within `deadline` whatever the other side does.
@@ -170,7 +170,9 @@ impl Route {
             .tls_config(tls)
             .build();
         let connector =
-            ().chain(ConnectProxyConnector::default()).chain(OneByOne::default()).chain(RustlsConnector::default());
+            ().chain(ConnectProxyConnector::default())
+                .chain(SequentialConnector::default())
+                .chain(RustlsConnector::default());
         ureq::Agent::with_parts(config, connector, DefaultResolver::default())
     }
 
@@ -398,9 +400,9 @@ fn explain_tls(fault: &rustls::Error, host: &str, trusts: &str) -> (String, Stri
 /// Connects to several addresses of one name in turn, giving each but the last a second. ureq gives the first of two
 /// two thirds of all the time there is, so that one dead address (a black-holed IPv6, most often) would eat it.
 #[derive(Debug, Default)]
-struct OneByOne(TcpConnector);
+struct SequentialConnector(TcpConnector);
 
-impl<In: Transport> Connector<In> for OneByOne {
+impl<In: Transport> Connector<In> for SequentialConnector {
     type Out = <TcpConnector as Connector<In>>::Out;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {

@@ -11,20 +11,20 @@ use crate::token::Bearer;
 
 /// A value that cannot be taken, or values that do not fit together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct InvalidValue {
     /// The key to blame.
     pub key: &'static str,
     /// What is wrong, as the end of a sentence that starts with the key or its value.
     pub what: Cow<'static, str>,
 }
 
-impl Fault {
-    fn new(key: &'static str, what: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { key, what: what.into() }
+impl InvalidValue {
+    fn new(key: &'static str, what: impl Into<Cow<'static, str>>) -> InvalidValue {
+        InvalidValue { key, what: what.into() }
     }
 }
 
-type Checked<T = ()> = std::result::Result<T, Fault>;
+type Checked<T = ()> = std::result::Result<T, InvalidValue>;
 
 /// What somebody wrote for a profile. Values are checked one by one by the methods, together by [`Draft::finish`].
 #[derive(Default)]
@@ -72,7 +72,7 @@ impl<'a> Draft<'a> {
 
     /// Takes the text `value` for `key`, which must be one of [`Draft::TEXT_KEYS`].
     pub fn text(&mut self, key: &'static str, value: Cow<'a, str>) -> Checked {
-        let fault = |what: &'static str| Fault::new(key, what);
+        let fault = |what: &'static str| InvalidValue::new(key, what);
         if value.chars().any(char::is_control) {
             return Err(fault("has a control character"));
         }
@@ -131,9 +131,9 @@ impl<'a> Draft<'a> {
 
     /// Adds an origin that may receive the token.
     pub fn host(&mut self, value: &str) -> Checked {
-        let origin = Origin::parse(value).map_err(|what| Fault::new("hosts", what))?;
+        let origin = Origin::parse(value).map_err(|what| InvalidValue::new("hosts", what))?;
         if !origin.is_https() && !origin.is_loopback() {
-            return Err(Fault::new("hosts", "is plain http, which only a loopback address may be"));
+            return Err(InvalidValue::new("hosts", "is plain http, which only a loopback address may be"));
         }
         self.hosts.push(origin);
         Ok(())
@@ -141,9 +141,9 @@ impl<'a> Draft<'a> {
 
     /// Adds an API server that may be answered for.
     pub fn cluster(&mut self, value: &str) -> Checked {
-        let origin = Origin::parse(value).map_err(|what| Fault::new("clusters", what))?;
+        let origin = Origin::parse(value).map_err(|what| InvalidValue::new("clusters", what))?;
         if !origin.is_https() {
-            return Err(Fault::new("clusters", "is not an https URL"));
+            return Err(InvalidValue::new("clusters", "is not an https URL"));
         }
         self.clusters.push(origin);
         Ok(())
@@ -154,19 +154,19 @@ impl<'a> Draft<'a> {
         const KEY: &str = "client_secret";
         match &source {
             Source::File(path) if !path.is_absolute() => {
-                return Err(Fault::new(KEY, "has a relative file; write its path in full, from /"));
+                return Err(InvalidValue::new(KEY, "has a relative file; write its path in full, from /"));
             }
             Source::File(path) if path.to_string_lossy().chars().any(char::is_control) => {
-                return Err(Fault::new(KEY, "has a file with a control character"));
+                return Err(InvalidValue::new(KEY, "has a file with a control character"));
             }
             Source::Env(name) if name.is_empty() || name.contains(['=', '\0']) => {
-                return Err(Fault::new(KEY, "has an env that is no name of a variable"));
+                return Err(InvalidValue::new(KEY, "has an env that is no name of a variable"));
             }
             Source::Command(argv) if !argv.first().is_some_and(|program| Path::new(program).is_absolute()) => {
-                return Err(Fault::new(KEY, "has a command that is no list starting with an absolute path"));
+                return Err(InvalidValue::new(KEY, "has a command that is no list starting with an absolute path"));
             }
             Source::Command(argv) if argv.iter().any(|arg| arg.contains('\0')) => {
-                return Err(Fault::new(KEY, "has a command with a NUL character"));
+                return Err(InvalidValue::new(KEY, "has a command with a NUL character"));
             }
             _ => self.secret = Some(source),
         }
@@ -187,25 +187,28 @@ impl<'a> Draft<'a> {
             (None, None) => Api::V2,
         });
         if api == Api::Oauth2 && self.token_url.is_none() {
-            return Err(Fault::new("token_url", "is missing; api oauth2 needs it"));
+            return Err(InvalidValue::new("token_url", "is missing; api oauth2 needs it"));
         }
         if api != Api::Oauth2 && self.token_url.is_some() {
-            return Err(Fault::new("token_url", format!("is for api oauth2, and this profile is for {}", api.name())));
+            return Err(InvalidValue::new(
+                "token_url",
+                format!("is for api oauth2, and this profile is for {}", api.name()),
+            ));
         }
         if api != Api::Oauth2 && self.url.is_none() {
-            return Err(Fault::new(
+            return Err(InvalidValue::new(
                 "url",
                 "is missing; it is the URL of the control plane, such as https://app.run.ai",
             ));
         }
         if api == Api::Keycloak && self.realm.is_none() {
-            return Err(Fault::new("realm", "is missing; api keycloak needs it"));
+            return Err(InvalidValue::new("realm", "is missing; api keycloak needs it"));
         }
-        let client_id = self.client_id.as_ref().ok_or(Fault::new("client_id", "is missing"))?;
+        let client_id = self.client_id.as_ref().ok_or(InvalidValue::new("client_id", "is missing"))?;
         let proof = self.proof(api)?;
         for (key, value) in [("scope", &self.scope), ("audience", &self.audience), ("resource", &self.resource)] {
             if value.is_some() && !api.is_form() {
-                return Err(Fault::new(key, format!("cannot be sent with api {}", api.name())));
+                return Err(InvalidValue::new(key, format!("cannot be sent with api {}", api.name())));
             }
         }
         let scope = match &self.scope {
@@ -242,17 +245,17 @@ impl<'a> Draft<'a> {
 
     fn proof(&self, api: Api) -> Checked<Proof> {
         match (&self.secret, &self.assertion) {
-            (None, None) => Err(Fault::new("client_secret", "is missing; it says where the secret is")),
-            (Some(_), Some(_)) => Err(Fault::new("client_assertion", "cannot stand beside client_secret")),
+            (None, None) => Err(InvalidValue::new("client_secret", "is missing; it says where the secret is")),
+            (Some(_), Some(_)) => Err(InvalidValue::new("client_assertion", "cannot stand beside client_secret")),
             (Some(_), None) if self.client_auth.is_some() && !api.is_form() => {
-                Err(Fault::new("client_auth", format!("cannot be chosen for api {}", api.name())))
+                Err(InvalidValue::new("client_auth", format!("cannot be chosen for api {}", api.name())))
             }
             (Some(source), None) => Ok(Proof::Secret(source.clone(), self.client_auth.unwrap_or_default())),
             (None, Some(_)) if self.client_auth.is_some() => {
-                Err(Fault::new("client_auth", "is for a client_secret, not for a client_assertion"))
+                Err(InvalidValue::new("client_auth", "is for a client_secret, not for a client_assertion"))
             }
             (None, Some(_)) if !api.is_form() => {
-                Err(Fault::new("client_assertion", format!("cannot be sent with api {}", api.name())))
+                Err(InvalidValue::new("client_assertion", format!("cannot be sent with api {}", api.name())))
             }
             (None, Some(path)) => Ok(Proof::Assertion(path.clone())),
         }
@@ -277,7 +280,7 @@ impl<'a> Draft<'a> {
 /// One of several names.
 fn choice<T>(key: &'static str, value: &str, names: &[&str], named: impl Fn(&str) -> Option<T>) -> Checked<T> {
     let known = names.contains(&value).then(|| named(value)).flatten();
-    known.ok_or_else(|| Fault::new(key, format!("is none of {}", names.join(", "))))
+    known.ok_or_else(|| InvalidValue::new(key, format!("is none of {}", names.join(", "))))
 }
 
 /// The shapes of a `client_secret`, for hints.
@@ -309,14 +312,18 @@ pub fn remedy(key: &str) -> String {
 pub(super) fn absolute(key: &'static str, value: &str) -> Checked<PathBuf> {
     let path = PathBuf::from(value);
     if value.chars().any(char::is_control) {
-        return Err(Fault::new(key, "has a control character"));
+        return Err(InvalidValue::new(key, "has a control character"));
     }
-    if path.is_absolute() { Ok(path) } else { Err(Fault::new(key, "is a relative path; write it in full, from /")) }
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(InvalidValue::new(key, "is a relative path; write it in full, from /"))
+    }
 }
 
 /// The URL of a server that is sent a secret: https, a canonical origin, a plain path.
 fn https_url<'a>(key: &'static str, value: Cow<'a, str>) -> Checked<(Cow<'a, str>, Origin)> {
-    let fault = |what: &'static str| Fault::new(key, what);
+    let fault = |what: &'static str| InvalidValue::new(key, what);
     let (origin, path) = Origin::of_url(&value).map_err(fault)?;
     if !origin.is_https() {
         return Err(fault("is not an https URL; a secret is never sent in clear"));

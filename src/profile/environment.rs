@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::draft::{Draft, Fault, absolute};
+use super::draft::{Draft, InvalidValue, absolute};
 use super::{ENVIRONMENT, Profile};
 use crate::error::{Error, Result};
 use crate::secret::Source;
@@ -40,7 +40,7 @@ pub fn from_env(system: &System<'_>) -> Result<Option<Profile>> {
         )
     };
     // A value is shown, unless it may hold a password.
-    let refused = |name: &str, value: &str, fault: Fault| match value.contains('@') {
+    let refused = |name: &str, value: &str, fault: InvalidValue| match value.contains('@') {
         true => wrong(name, &fault.what),
         false => wrong(name, &format!("({value:?}) {}", fault.what)),
     };

@@ -54,7 +54,7 @@ impl Supervisor {
     /// Waits for its end. `elsewhere` is locked while another thread waits for children of its own.
     pub fn wait(mut self, child: Started, elsewhere: &Mutex<()>) -> Ended {
         loop {
-            if let Some(ended) = bury(child.0, elsewhere) {
+            if let Some(ended) = reap(child.0, elsewhere) {
                 return ended;
             }
             for heard in self.signals.wait() {
@@ -69,7 +69,7 @@ impl Supervisor {
 }
 
 /// Takes note of children that have ended; says so if one of them is `child`.
-fn bury(child: Pid, elsewhere: &Mutex<()>) -> Option<Ended> {
+fn reap(child: Pid, elsewhere: &Mutex<()>) -> Option<Ended> {
     if is_init()
         && let Ok(_guard) = elsewhere.try_lock()
     {
@@ -106,21 +106,21 @@ fn is_init() -> bool {
 
 /// For the first process of a container, before there is a supervisor: lets the usual signals end it, as they would end
 /// any other. Dropping the value ends that.
-pub fn end_early_as_init() -> Option<Early> {
+pub fn guard_signals_as_init() -> Option<InitSignalGuard> {
     is_init().then(|| {
         let is_on = Arc::new(AtomicBool::new(true));
         for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
             let number = signal.as_raw();
             let _ = signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&is_on));
         }
-        Early(is_on)
+        InitSignalGuard(is_on)
     })
 }
 
-/// See [`end_early_as_init`].
-pub struct Early(Arc<AtomicBool>);
+/// See [`guard_signals_as_init`].
+pub struct InitSignalGuard(Arc<AtomicBool>);
 
-impl Drop for Early {
+impl Drop for InitSignalGuard {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, printable};
-use crate::token::{Held, rfc3339};
+use crate::token::{LiveToken, rfc3339};
 
 /// The variable that carries the request.
 pub const EXEC_INFO: &str = "KUBERNETES_EXEC_INFO";
@@ -105,11 +105,11 @@ impl Request {
 
     /// The answer with a token, one JSON object and a newline. A token of unknown lifetime goes without a time; the client
     /// then keeps it until the server refuses it.
-    pub fn answer(&self, held: &Held) -> Vec<u8> {
+    pub fn answer(&self, held: &LiveToken) -> Vec<u8> {
         let answer = Answer {
             kind: "ExecCredential",
             api_version: self.api_version,
-            status: Status { token: held.token.expose(), expiration_timestamp: held.told_expiry().map(rfc3339) },
+            status: Status { token: held.token.expose(), expiration_timestamp: held.advertised_expiry().map(rfc3339) },
         };
         // Texts and options of texts: this cannot fail.
         let mut bytes = serde_json::to_vec(&answer).unwrap_or_default();
@@ -139,14 +139,14 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::system::Moment;
-    use crate::token::{Life, Token};
+    use crate::token::{Token, Validity};
     use proptest::prelude::*;
     use std::time::Duration;
 
-    fn held(lifetime: Option<u64>) -> Held {
-        let life = lifetime.map(|seconds| Life { lifetime: Duration::from_secs(seconds), age: Duration::ZERO });
+    fn held(lifetime: Option<u64>) -> LiveToken {
+        let life = lifetime.map(|seconds| Validity { lifetime: Duration::from_secs(seconds), age: Duration::ZERO });
         let now = Moment { unix_ms: 1_795_291_200_000, boot_ms: 0 };
-        Held { token: Token::new("t0k.en").unwrap(), life, now, is_new: false }
+        LiveToken { token: Token::new("t0k.en").unwrap(), validity: life, now, is_new: false }
     }
 
     #[test]

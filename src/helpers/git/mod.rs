@@ -1,18 +1,61 @@
 //! `git`: a token for a git server, and what becomes of one that the server refused.
 
+mod check;
+mod setup;
+mod wire;
+
 use std::time::Duration;
 
-use crate::broker::{Not, Want};
+use clap::{Arg, ArgMatches, Command};
+
+use crate::broker::{Exclude, TokenRequirements};
 use crate::error::{Error, Kind, Result};
+use crate::helpers::{Helper, Setup};
 use crate::profile::Profile;
-use crate::protocol::git::{CAPABILITIES, MAX_REQUEST, Request};
 use crate::reply::Reply;
-use crate::supply::{self, Choice};
+use crate::session::{Choice, Session};
+use crate::subcommand::{Context, Subcommand};
 use crate::system::System;
 use crate::token::Bearer;
+use wire::{CAPABILITIES, MAX_REQUEST, Request};
+
+/// The helper.
+pub static HELPER: Helper = Helper {
+    subcommand: Subcommand {
+        name: "git",
+        program_names: &["git-credential-runai"],
+        grammar,
+        run,
+        usage_error: Reply::from,
+    },
+    refuse_others: None,
+    setup: Some(Setup { plan: setup::plan, undo: setup::undo }),
+    check: Some(check::check),
+};
+
+fn grammar(command: Command) -> Command {
+    command
+        .about("Answer git (credential helper)")
+        .arg(
+            Arg::new("operation")
+                .value_name("OPERATION")
+                .required(true)
+                .help("What git wants: get, store, erase or capability; others are ignored"),
+        )
+        .after_help(
+            "Called by git by the name git-credential-runai; see integrations/git\n\
+             Example: printf 'protocol=https\\nhost=gitlab.acme.example\\n\\n' | runai-credential git get",
+        )
+}
+
+fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
+    // Any word, because git may come to know others.
+    let operation = matches.get_one::<String>("operation").map(String::as_str).unwrap_or_default();
+    Ok(answer(operation, &context.choice, context.system))
+}
 
 /// Answers git, which asks for `operation`. An operation that nobody knows yet is taken and ignored, as git wants it.
-pub fn answer(operation: &str, choice: &Choice, system: &System<'_>) -> Reply {
+fn answer(operation: &str, choice: &Choice, system: &System<'_>) -> Reply {
     if operation == "capability" {
         return Reply::of(CAPABILITIES);
     }
@@ -45,19 +88,25 @@ pub fn answer(operation: &str, choice: &Choice, system: &System<'_>) -> Reply {
 }
 
 fn get(request: &Request, profile: &Profile, bearer: Bearer, system: &System<'_>) -> Result<String> {
-    let refused = request.is_second().then(|| supply::entry(profile, system).read(bearer, system)).flatten();
+    let refused = request.is_second().then(|| Session::new(profile, system).cached(bearer)).flatten();
     // If another one has come into the cache since, that one will do.
-    let not = refused.filter(|held| request.refuses(&held.token)).map(|held| Not::This(held.token));
-    let want = Want { bearer, rather: Duration::ZERO, at_least: None, not, watched: false };
-    let held = supply::obtain(profile, &want, system)?;
+    let exclude = refused.filter(|held| request.refuses(&held.token)).map(|held| Exclude::This(held.token));
+    let want = TokenRequirements {
+        bearer,
+        preferred_validity: Duration::ZERO,
+        min_validity: None,
+        exclude,
+        detect_rejection: false,
+    };
+    let held = Session::new(profile, system).token(&want)?;
     Ok(request.answer(&held, &profile.username))
 }
 
 /// Compare and forget: a refusal that comes late does not cost a token that was fetched since.
 fn erase(request: &Request, profile: &Profile, system: &System<'_>) {
     if let Some(token) = request.erased() {
-        let entry = supply::entry(profile, system);
-        Bearer::ALL.into_iter().for_each(|bearer| entry.forget(bearer, Some(&token), system));
+        let session = Session::new(profile, system);
+        Bearer::ALL.into_iter().for_each(|bearer| session.forget(bearer, &token));
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind};
 use crate::origin::Origin;
-use crate::token::{Held, Token};
+use crate::token::{LiveToken, Token};
 
 /// Most bytes of a request: what the helpers of docker themselves take as a line.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -123,7 +123,7 @@ impl Server {
     }
 
     /// The answer to [`Verb::Get`].
-    pub fn answer(&self, username: &str, held: &Held) -> Vec<u8> {
+    pub fn answer(&self, username: &str, held: &LiveToken) -> Vec<u8> {
         let secret = Some(Cow::Borrowed(held.token.expose()));
         let (server_url, username) = (Some(Cow::Borrowed(self.url.as_str())), Some(Cow::Borrowed(username)));
         line(&Credentials { server_url, username, secret })
@@ -237,8 +237,13 @@ mod tests {
     use crate::system::Moment;
     use proptest::prelude::*;
 
-    fn held() -> Held {
-        Held { token: Token::new("t0k.en").unwrap(), life: None, now: Moment { unix_ms: 0, boot_ms: 0 }, is_new: false }
+    fn held() -> LiveToken {
+        LiveToken {
+            token: Token::new("t0k.en").unwrap(),
+            validity: None,
+            now: Moment { unix_ms: 0, boot_ms: 0 },
+            is_new: false,
+        }
     }
 
     fn shown(origins: &[Origin]) -> Vec<String> {

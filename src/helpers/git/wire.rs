@@ -4,7 +4,7 @@
 //! request — a line that ends where git's does not, a key that stands twice — is no request of ours at all.
 
 use crate::origin::Origin;
-use crate::token::{Held, Token};
+use crate::token::{LiveToken, Token};
 
 /// The most that is read of a request, in bytes: git passes on the headers that curl lets through, which are 300 KiB.
 pub const MAX_REQUEST: usize = 1024 * 1024;
@@ -135,7 +135,7 @@ impl Request {
     ///
     /// A token from the cache may have been revoked since it was issued; git is asked to come back once if that is so,
     /// instead of giving up.
-    pub fn answer(&self, held: &Held, username: &str) -> String {
+    pub fn answer(&self, held: &LiveToken, username: &str) -> String {
         let token = held.token.expose();
         let mut answer = String::with_capacity(token.len() + 200);
         let mut line = |key: &str, value: &str| {
@@ -157,7 +157,7 @@ impl Request {
             line("username", username);
             line("password", token);
         }
-        if let Some(expiry) = held.told_expiry() {
+        if let Some(expiry) = held.advertised_expiry() {
             line("password_expiry_utc", &expiry.to_string());
         }
         if self.knows_authtype {
@@ -235,19 +235,19 @@ fn state_of(token: &Token) -> String {
 mod tests {
     use super::*;
     use crate::system::Moment;
-    use crate::token::Life;
+    use crate::token::Validity;
     use proptest::prelude::*;
     use std::time::Duration;
 
-    fn held(is_new: bool) -> Held {
-        let life = Some(Life { lifetime: Duration::from_secs(3600), age: Duration::ZERO });
+    fn held(is_new: bool) -> LiveToken {
+        let life = Some(Validity { lifetime: Duration::from_secs(3600), age: Duration::ZERO });
         let now = Moment { unix_ms: 1_795_291_200_000, boot_ms: 0 };
-        Held { token: Token::new("t0k.en").unwrap(), life, now, is_new }
+        LiveToken { token: Token::new("t0k.en").unwrap(), validity: life, now, is_new }
     }
 
     const HOST: &str = "protocol=https\nhost=git.example\n";
 
-    fn answer(input: &str, held: &Held) -> Result<String, NotOurs> {
+    fn answer(input: &str, held: &LiveToken) -> Result<String, NotOurs> {
         Request::read(input.as_bytes()).map(|request| request.answer(held, "oauth2").replace('\n', " "))
     }
 
@@ -288,7 +288,7 @@ mod tests {
         // A token of this very moment has not been revoked; a server that refuses it refuses all.
         let fresh = answer(&format!("capability[]=state\n{HOST}"), &held(true));
         assert_eq!(fresh, Ok(format!("capability[]=state {BASIC}")));
-        let unknown = Held { life: None, ..held(true) };
+        let unknown = LiveToken { validity: None, ..held(true) };
         assert_eq!(answer(HOST, &unknown).as_deref(), Ok("username=oauth2 password=t0k.en "));
     }
 

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{Action, Plan, Scene};
 use crate::error::{Error, Result};
 use crate::files::{self, Links};
+use crate::helpers::plan::{Action, Plan, SetupContext};
 use crate::patch;
 
 /// What docker calls us.
 const HELPER: &str = "runai";
 
-pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
+pub(super) fn plan(scene: &SetupContext<'_>) -> Result<Plan> {
     let (path, text) = read(scene)?;
     let link = scene.link("docker-credential-runai")?;
     let links = scene.links(link.as_ref());
@@ -46,7 +46,7 @@ pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
     Ok(plan)
 }
 
-pub(super) fn undo(scene: &Scene<'_>) -> Result<Plan> {
+pub(super) fn undo(scene: &SetupContext<'_>) -> Result<Plan> {
     let (path, text) = read(scene)?;
     let mut plan = Plan::default();
     if let Some(text) = text {
@@ -76,7 +76,7 @@ pub(super) fn undo(scene: &Scene<'_>) -> Result<Plan> {
 }
 
 /// docker's configuration: where it is, and what it says if it is there.
-fn read(scene: &Scene<'_>) -> Result<(PathBuf, Option<String>)> {
+fn read(scene: &SetupContext<'_>) -> Result<(PathBuf, Option<String>)> {
     let system = scene.system;
     let folder = system.dir("DOCKER_CONFIG").or_else(|| system.dir("HOME").map(|home| home.join(".docker")));
     let path = folder

@@ -5,15 +5,16 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Action, PROGRAM, Plan, Scene};
 use crate::error::{Error, Result, printable};
+use crate::helpers::plan::{Action, Plan, SetupContext};
+use crate::subcommand::PROGRAM;
 use crate::tools;
 
 /// What the user is called in the kubeconfig.
 const USER: &str = "runai-credential";
 
-pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
-    let kubectl = scene.tool("kubectl")?;
+pub(super) fn plan(scene: &SetupContext<'_>) -> Result<Plan> {
+    let kubectl = scene.find_tool("kubectl")?;
     scene.program()?;
     let profile = scene.profile()?;
     let view = view(&kubectl)?;
@@ -85,8 +86,8 @@ pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
     Ok(plan)
 }
 
-pub(super) fn undo(scene: &Scene<'_>) -> Result<Plan> {
-    let kubectl = scene.tool("kubectl")?;
+pub(super) fn undo(scene: &SetupContext<'_>) -> Result<Plan> {
+    let kubectl = scene.find_tool("kubectl")?;
     let view = view(&kubectl)?;
     let mut plan = Plan::default();
     let is_ours = |name: Option<&str>| {
@@ -180,11 +181,11 @@ fn view(kubectl: &Path) -> Result<Value> {
 }
 
 /// The context that is to use us.
-fn context(scene: &Scene<'_>, view: &Value) -> Result<String> {
+fn context(scene: &SetupContext<'_>, view: &Value) -> Result<String> {
     let contexts: Vec<&str> =
         view["contexts"].as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str()).collect();
     let current = view["current-context"].as_str().filter(|name| !name.is_empty());
-    let Some(context) = scene.options.context.as_deref().or(current) else {
+    let Some(context) = scene.kubeconfig_context.or(current) else {
         return Err(Error::config(
             "the kubeconfig has no current context",
             format!("name one with --context; there are: {}", contexts.join(", ")),

@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{Action, Plan, Scene};
 use crate::error::{Error, Result, printable};
+use crate::helpers::plan::{Action, Plan, SetupContext};
 use crate::tools;
 
 /// What git calls us.
 const HELPER: &str = "runai";
 
-pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
-    let git = scene.tool("git")?;
+pub(super) fn plan(scene: &SetupContext<'_>) -> Result<Plan> {
+    let git = scene.find_tool("git")?;
     let link = scene.link("git-credential-runai")?;
     let mut before = scene.remembered("helpers").and_then(Value::as_object).cloned().unwrap_or_default();
     let links = scene.links(link.as_ref());
@@ -32,8 +32,8 @@ pub(super) fn plan(scene: &Scene<'_>) -> Result<Plan> {
     Ok(plan)
 }
 
-pub(super) fn undo(scene: &Scene<'_>) -> Result<Plan> {
-    let git = scene.tool("git")?;
+pub(super) fn undo(scene: &SetupContext<'_>) -> Result<Plan> {
+    let git = scene.find_tool("git")?;
     let mut plan = Plan::default();
     let before = scene.remembered("helpers").and_then(Value::as_object);
     for (key, helpers_before) in before.into_iter().flatten() {
@@ -53,8 +53,8 @@ fn config(args: &[&str]) -> Vec<String> {
 }
 
 /// The helpers in the user's own configuration.
-fn helpers(scene: &Scene<'_>, key: &str) -> Result<Vec<String>> {
-    let git = scene.tool("git")?;
+fn helpers(scene: &SetupContext<'_>, key: &str) -> Result<Vec<String>> {
+    let git = scene.find_tool("git")?;
     let failed = |why: &str| {
         let what = format!("git config cannot be read: {}", printable(why, 300));
         Error::config(what, "correct ~/.gitconfig (git config --global --list)")

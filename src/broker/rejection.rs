@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::cache::{fingerprint, lock};
 use crate::files;
 use crate::system::System;
-use crate::token::{Held, Token};
+use crate::token::{LiveToken, Token};
 
 /// How often one caller may have its token replaced. A server that refuses every token is not helped by more of them, and
 /// clients that throw tokens away early look the same as rejected ones.
@@ -86,17 +86,17 @@ impl Caller {
     }
 
     /// Whether this caller comes back with a token that must have been rejected, and may have another one.
-    pub fn was_rejected(&self, held: &Held) -> bool {
+    pub fn was_rejected(&self, held: &LiveToken) -> bool {
         let Some(last) = self.last else { return false };
         let since = held.now.boot_ms.saturating_sub(last.replaced);
         let may = last.replaced == 0 || since < 0 || since >= ONCE_IN.as_millis() as i64;
-        let old_enough = held.life.is_some_and(|life| life.age >= TOO_YOUNG);
+        let old_enough = held.validity.is_some_and(|life| life.age >= TOO_YOUNG);
         may && old_enough && last.token == print(&held.token) && last.told > held.now.unix_ms / 1000
     }
 
     /// Remembers what the caller is told; `replaced` if it is because its token was rejected.
-    pub fn mark(&self, held: &Held, replaced: bool) {
-        let Some(told) = held.told_expiry() else { return };
+    pub fn mark(&self, held: &LiveToken, replaced: bool) {
+        let Some(told) = held.advertised_expiry() else { return };
         let replaced = match self.last {
             _ if replaced => held.now.boot_ms.max(1),
             Some(last) => last.replaced,
@@ -152,12 +152,12 @@ impl Mark {
 mod tests {
     use super::*;
     use crate::system::Moment;
-    use crate::token::Life;
+    use crate::token::Validity;
 
-    fn held(age: u64, token: &str) -> Held {
-        Held {
+    fn held(age: u64, token: &str) -> LiveToken {
+        LiveToken {
             token: Token::new(token).unwrap(),
-            life: Some(Life { lifetime: Duration::from_secs(3600), age: Duration::from_secs(age) }),
+            validity: Some(Validity { lifetime: Duration::from_secs(3600), age: Duration::from_secs(age) }),
             now: Moment { unix_ms: 1_000_000_000 + age as i64 * 1000, boot_ms: 10_000_000 + age as i64 * 1000 },
             is_new: false,
         }
@@ -167,8 +167,8 @@ mod tests {
         Caller { marks: File::open("/dev/null").unwrap(), key: 7, last }
     }
 
-    fn told(held: &Held, replaced: i64) -> Option<Mark> {
-        Some(Mark { token: print(&held.token), told: held.told_expiry().unwrap(), replaced })
+    fn told(held: &LiveToken, replaced: i64) -> Option<Mark> {
+        Some(Mark { token: print(&held.token), told: held.advertised_expiry().unwrap(), replaced })
     }
 
     #[test]

@@ -14,24 +14,63 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::broker::Want;
+use clap::{Arg, ArgMatches};
+
+use crate::broker::TokenRequirements;
 use crate::error::{Error, Kind, Result};
 use crate::profile::{Profile, Proof};
 use crate::reply::Reply;
 use crate::secret::Source;
-use crate::supply::{self, Choice};
+use crate::session::Session;
+use crate::subcommand::{Context, Subcommand, USAGE_HINT};
 use crate::system::System;
-use crate::token::{Held, Life};
+use crate::token::{LiveToken, Validity};
 use file::TokenFile;
 use supervise::{Ended, Supervisor};
 
+/// The subcommand.
+pub static SUBCOMMAND: Subcommand =
+    Subcommand { name: "exec", program_names: &[], grammar, run, usage_error };
+
+const USAGE: &str = "write the program after --: runai-credential exec -- PROGRAM ARGUMENTS";
+
+fn grammar(command: clap::Command) -> clap::Command {
+    command
+        .about("Run a program beside a file with a token that stays fresh")
+        .override_usage("runai-credential exec [OPTIONS] -- PROGRAM [ARGUMENTS]...")
+        .arg(
+            Arg::new("env")
+                .long("env")
+                .value_name("NAME")
+                .value_parser(variable)
+                .help("Put the token into this variable, too; there it is not renewed and ends while the program runs"),
+        )
+        .arg(
+            Arg::new("command")
+                .value_name("PROGRAM")
+                .last(true)
+                .num_args(1..)
+                .value_parser(clap::value_parser!(OsString))
+                .help("The program and its arguments"),
+        )
+        .after_help(
+            "The program finds the file's name in BEARER_TOKEN_FILE and reads the file before each use.\n\
+             Example: runai-credential exec -- python3 train.py",
+        )
+}
+
+/// Answers arguments that make no sense.
+fn usage_error(error: Error) -> Reply {
+    let hint = if error.hint == USAGE_HINT { USAGE } else { &error.hint };
+    Error::new(error.kind, error.what, hint).into()
+}
+
 /// What was asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Options {
+struct Options {
     /// `--env`: a variable that is to hold the first token.
-    pub variable: Option<String>,
+    variable: Option<String>,
     /// The program and its arguments; never empty.
-    pub command: Vec<OsString>,
+    command: Vec<OsString>,
 }
 
 /// The variable that names the token's file (WLCG bearer token discovery).
@@ -62,7 +101,7 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn variable(name: &str) -> Result<String, &'static str> {
+fn variable(name: &str) -> Result<String, &'static str> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if name.is_empty() || !name.bytes().all(is_name) || name.starts_with(|first: char| first.is_ascii_digit()) {
         return Err("a name of a variable has letters, digits and _, and no digit first");
@@ -74,29 +113,32 @@ pub fn variable(name: &str) -> Result<String, &'static str> {
 }
 
 /// Runs the program and ends as it ended.
-///
-/// # Errors
-/// Whatever stands in the way of a token.
-pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Result<Reply> {
-    let early = supervise::end_early_as_init();
+fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
+    let Context { choice, system, .. } = context;
+    let words: Vec<OsString> = matches.get_many("command").into_iter().flatten().cloned().collect();
+    if words.first().is_none_or(|program| program.is_empty()) {
+        return Err(Error::new(Kind::Usage, "there is no program to run", USAGE));
+    }
+    let options = &Options { variable: matches.get_one::<String>("env").cloned(), command: words };
+    let init_guard = supervise::guard_signals_as_init();
     let profile = choice.profile(system)?;
     let share = u32::try_from(RandomState::new().hash_one(()) % 16).unwrap_or_default();
-    let want = Want {
+    let want = TokenRequirements {
         bearer: choice.bearer(&profile),
         // Less a share, so that programs that started together do not come together.
-        rather: VALIDITY * (100 - share) / 100,
-        at_least: None,
-        not: None,
-        watched: false,
+        preferred_validity: VALIDITY * (100 - share) / 100,
+        min_validity: None,
+        exclude: None,
+        detect_rejection: false,
     };
-    let held = supply::obtain(&profile, &want, system)?;
+    let held = Session::new(&profile, system).token(&want)?;
 
     // From here on no signal ends us: there is something to remove.
     let supervisor = match Supervisor::new() {
         Ok(supervisor) => supervisor,
         Err(error) => return Ok(failed(FAILED, &format!("cannot watch for signals: {error}"))),
     };
-    drop(early);
+    drop(init_guard);
     let file = match TokenFile::create(&held.token, system) {
         Ok(file) => file,
         Err(error) => {
@@ -130,7 +172,7 @@ pub fn run(options: &Options, choice: &Choice, system: &System<'_>) -> Result<Re
 }
 
 /// The program with its environment: ours, without what is secret.
-fn command(options: &Options, profile: &Profile, held: &Held, file: &TokenFile) -> Command {
+fn command(options: &Options, profile: &Profile, held: &LiveToken, file: &TokenFile) -> Command {
     let mut words = options.command.iter();
     let mut command = Command::new(words.next().map_or_else(OsString::new, OsString::clone));
     command.args(words).env_remove("RUNAI_CLIENT_SECRET").env_remove(TOKEN_VARIABLE);
@@ -166,7 +208,7 @@ fn not_started(options: &Options, error: &io::Error) -> Reply {
 struct Shared {
     /// The token's file; nothing once the program has ended.
     file: Mutex<Option<TokenFile>>,
-    /// Held during a renewal, which may start a secret command that is nobody else's to wait for.
+    /// LiveToken during a renewal, which may start a secret command that is nobody else's to wait for.
     renewal: Mutex<()>,
 }
 
@@ -178,14 +220,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Renews the token.
 struct Renewer {
     profile: Profile,
-    want: Want,
+    want: TokenRequirements,
     shared: Arc<Shared>,
     verbose: bool,
 }
 
 impl Renewer {
     /// Begins, in a thread that is not waited for.
-    fn start(self, held: Held, system: &System<'_>) -> io::Result<()> {
+    fn start(self, held: LiveToken, system: &System<'_>) -> io::Result<()> {
         let again = system.again;
         let work = move || {
             let mut held = Some(held);
@@ -200,15 +242,15 @@ impl Renewer {
 
     /// Puts a new token into the file whenever the old one has little left, until there is no file any more. A server that
     /// fails is asked again after pauses that grow; the file stays as it is until then.
-    fn keep_fresh(&self, mut held: Held, system: &System<'_>) {
+    fn keep_fresh(&self, mut held: LiveToken, system: &System<'_>) {
         system.verbose.set(self.verbose);
         let random = RandomState::new();
         let mut attempts: u32 = 0;
         let mut pause = Duration::ZERO;
         loop {
-            let life = life_of(&held, system);
+            let life = validity_of(&held, system);
             let nap = match pause.is_zero() {
-                true => due_in(life, self.want.rather).max(first_pause(life)),
+                true => due_in(life, self.want.preferred_validity).max(first_pause(life)),
                 // The broker has its own pause, and goes to the server regardless once the token is no longer usable.
                 false => match life.usable() {
                     true => pause.min(life.left().saturating_sub(life.margin()) + Duration::from_millis(1)),
@@ -231,9 +273,9 @@ impl Renewer {
     }
 
     /// Whether there is a new token and it is in the file.
-    fn renew(&self, held: &mut Held, system: &System<'_>) -> bool {
+    fn renew(&self, held: &mut LiveToken, system: &System<'_>) -> bool {
         let guard = locked(&self.shared.renewal);
-        let answer = supply::obtain(&self.profile, &self.want, system);
+        let answer = Session::new(&self.profile, system).token(&self.want);
         drop(guard);
         supervise::look_again();
         let newer = match answer {
@@ -261,20 +303,20 @@ impl Renewer {
 }
 
 /// The life of a token at this moment.
-fn life_of(held: &Held, system: &System<'_>) -> Life {
-    let life = held.life.unwrap_or(Life { lifetime: UNKNOWN_LIFETIME, age: Duration::ZERO });
+fn validity_of(held: &LiveToken, system: &System<'_>) -> Validity {
+    let life = held.validity.unwrap_or(Validity { lifetime: UNKNOWN_LIFETIME, age: Duration::ZERO });
     let passed = (system.now)().since(held.now, || true).unwrap_or(life.lifetime);
-    Life { age: life.age.saturating_add(passed), ..life }
+    Validity { age: life.age.saturating_add(passed), ..life }
 }
 
 /// When the next token should be fetched.
-fn due_in(life: Life, rather: Duration) -> Duration {
-    life.left().saturating_sub(rather.min(life.lifetime / 2)) + Duration::from_millis(1)
+fn due_in(life: Validity, preferred_validity: Duration) -> Duration {
+    life.left().saturating_sub(preferred_validity.min(life.lifetime / 2)) + Duration::from_millis(1)
 }
 
 /// The first pause after a failure, and the shortest between two renewals: a second, or less for a token that has only a
 /// few.
-fn first_pause(life: Life) -> Duration {
+fn first_pause(life: Validity) -> Duration {
     (life.lifetime / 20).clamp(Duration::from_millis(50), Duration::from_secs(1))
 }
 
@@ -309,14 +351,14 @@ mod tests {
     fn a_token_is_renewed_with_ten_minutes_or_half_its_life_left() {
         // lifetime, age, due in: all in seconds
         for (lifetime, age, wanted) in [(3600, 0, 3000), (3600, 3000, 0), (300, 0, 150), (2, 0, 1), (3600, 9999, 0)] {
-            let life = Life { lifetime: Duration::from_secs(lifetime), age: Duration::from_secs(age) };
+            let life = Validity { lifetime: Duration::from_secs(lifetime), age: Duration::from_secs(age) };
             assert_eq!(due_in(life, VALIDITY).as_secs(), wanted, "{lifetime} s old {age} s");
         }
     }
 
     #[test]
     fn pauses_are_short_where_tokens_are() {
-        let first = |seconds| first_pause(Life { lifetime: Duration::from_secs(seconds), age: Duration::ZERO });
+        let first = |seconds| first_pause(Validity { lifetime: Duration::from_secs(seconds), age: Duration::ZERO });
         assert_eq!(first(3600), Duration::from_secs(1));
         assert_eq!(first(2), Duration::from_millis(100));
         assert_eq!(first(0), Duration::from_millis(50));

@@ -1,10 +1,11 @@
-//! Where a token comes from: the profile that a call means, its place in the cache, and the two closures of a fetch, handed
-//! to the broker. Every call and command that needs a token goes through here.
+//! A profile and its token: which profile a call means, the place of its token in the cache, and the two closures of a fetch, handed
+//! to the broker. Every helper and command that needs a token goes through here.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::broker::{Broker, Fetch, Span, Want};
+use crate::broker::{Broker, Budget, Fetch, TokenRequirements};
 use crate::cache::{Entry, Identity};
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -12,7 +13,7 @@ use crate::issuer;
 use crate::origin::Origin;
 use crate::profile::{Profile, Proof};
 use crate::system::System;
-use crate::token::{Bearer, Held};
+use crate::token::{Bearer, Grant, LiveToken, Token};
 
 /// What the global options say about the token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,22 +84,74 @@ impl Choice {
     }
 }
 
-/// A token of the profile, by the broker's policy. The two closures are all that a miss has beyond a hit.
-///
-/// # Errors
-/// Of the secret source, of the server, or [`Kind::TooShort`].
-pub fn obtain(profile: &Profile, want: &Want, system: &System<'_>) -> Result<Held> {
-    let broker = Broker { entry: entry(profile, system), system, timeout: profile.timeout };
-    let mut fetch = Fetch {
-        secret: &mut |span, deadline| issuer::proof(profile, span == Span::Whole, system, deadline),
-        request: &mut |proof, deadline| issuer::fetch(profile, proof, system, deadline),
-    };
-    broker.obtain(want, &mut fetch)
+/// A profile on this machine: its token, its place in the cache, and how a token is fetched.
+pub struct Session<'a> {
+    profile: &'a Profile,
+    system: &'a System<'a>,
+    entry: Entry<'a>,
 }
 
-/// The profile's place in the cache.
-pub fn entry<'a>(profile: &'a Profile, system: &System<'_>) -> Entry<'a> {
-    Entry::new(cache_dir(profile, system), identity(profile, system))
+/// The last failure of a profile's token request.
+pub struct LastFailure {
+    /// Why it failed.
+    pub error: Error,
+    /// How long ago.
+    pub age: Duration,
+}
+
+impl<'a> Session<'a> {
+    /// The session of a profile. It opens nothing.
+    pub fn new(profile: &'a Profile, system: &'a System<'_>) -> Session<'a> {
+        let entry = Entry::new(cache_dir(profile, system), identity(profile, system));
+        Session { profile, system, entry }
+    }
+
+    /// Returns a token that meets the requirements, by the broker's policy. The two closures are all that a miss has beyond
+    /// a hit.
+    ///
+    /// # Errors
+    /// Of the secret source, of the server, or [`Kind::TooShort`].
+    pub fn token(self, want: &TokenRequirements) -> Result<LiveToken> {
+        let Session { profile, system, entry } = self;
+        let mut fetch = Fetch {
+            secret: &mut |budget, deadline| issuer::proof(profile, budget == Budget::Full, system, deadline),
+            request: &mut |proof, deadline| issuer::fetch(profile, proof, system, deadline),
+        };
+        Broker { entry, system, timeout: profile.timeout }.obtain(want, &mut fetch)
+    }
+
+    /// Returns the cached token, whether it is still usable or not.
+    pub fn cached(&self, bearer: Bearer) -> Option<LiveToken> {
+        self.entry.read(bearer, self.system)
+    }
+
+    /// Removes the cached token if it is this one.
+    pub fn forget(&self, bearer: Bearer, token: &Token) {
+        self.entry.forget(bearer, Some(token), self.system);
+    }
+
+    /// Keeps what the token endpoint gave.
+    pub fn keep(&self, grant: &Grant) {
+        self.entry.store(grant, self.system);
+    }
+
+    /// Returns the last failure, unless a token came after it.
+    pub fn last_failure(&self) -> Option<LastFailure> {
+        self.entry.failure(self.system).map(|failure| LastFailure { error: failure.error, age: failure.age })
+    }
+
+    /// Removes all that is kept for the profile.
+    pub fn clear(&self) {
+        self.entry.clear();
+    }
+
+    /// Writes and removes a file in the cache; returns the folder.
+    ///
+    /// # Errors
+    /// Why tokens cannot be kept.
+    pub fn check_cache(&self) -> Result<&Path, String> {
+        self.entry.check(self.system)
+    }
 }
 
 /// What decides which token the endpoint gives, and so what may share a cached one.

@@ -3,36 +3,86 @@
 //! docker shows nothing of what a helper answers but its credentials and goes on without any; skopeo stops and shows the
 //! answer. So what fails here is said on both streams, and only a server that is really nobody's is "not found".
 
+mod check;
+mod setup;
+mod wire;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::broker::Want;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::broker::TokenRequirements;
 use crate::error::{Error, Kind, Result};
+use crate::helpers::{Helper, Setup, read_request};
 use crate::origin::Origin;
 use crate::profile::Profile;
-use crate::protocol::docker::{self, IDENTITY_TOKEN, MAX_REQUEST, Offered, Refusal, Server, Verb};
 use crate::reply::Reply;
-use crate::supply::{self, Choice};
+use crate::session::{Choice, Session};
+use crate::subcommand::{Context, Subcommand};
 use crate::system::System;
-use crate::token::{Bearer, Held, Life};
+use crate::token::{Bearer, LiveToken, Validity};
+use wire::{IDENTITY_TOKEN, MAX_REQUEST, Offered, Refusal, Server, Verb};
+
+/// The helper.
+pub static HELPER: Helper = Helper {
+    subcommand: Subcommand { name: "docker", program_names: &["docker-credential-runai"], grammar, run, usage_error },
+    refuse_others: None,
+    setup: Some(Setup { plan: setup::plan, undo: setup::undo }),
+    check: Some(check::check),
+};
+
+const USAGE: &str = "usage: docker-credential-runai get|store|erase|list|version";
+
+fn grammar(command: Command) -> Command {
+    command
+        .about("Answer docker, skopeo and other clients of registries (docker-credential-helpers)")
+        .arg(
+            Arg::new("verb")
+                .value_name("COMMAND")
+                .value_parser(PossibleValuesParser::new(Verb::NAMES))
+                .help("What is asked; the server comes on standard input"),
+        )
+        .arg(Arg::new("version").long("version").action(ArgAction::SetTrue).help("The same as version"))
+        .after_help(
+            "Called by docker under the name docker-credential-runai; see integrations/docker\n\
+             Example: echo registry.acme.example | docker-credential-runai get",
+        )
+}
+
+fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
+    Ok(match verb(matches) {
+        Some(verb) => answer(verb, &context.choice, context.system),
+        None => usage_error(Error::new(Kind::Usage, "no command was given", USAGE)),
+    })
+}
+
+/// The verb of the arguments. Alone, `-v` asks for the version, as it does of every such helper.
+fn verb(matches: &ArgMatches) -> Option<Verb> {
+    let named = matches.get_one::<String>("verb").and_then(|name| Verb::named(name));
+    let is_version = matches.get_flag("version") || matches.get_flag("verbose");
+    named.or(is_version.then_some(Verb::Version))
+}
 
 /// BuildKit keeps what it is given for ten minutes.
 const CLIENT_KEEPS: Duration = Duration::from_secs(600);
 
 /// Answers a client of docker's protocol.
-pub fn answer(verb: Verb, choice: &Choice, system: &System<'_>) -> Reply {
+fn answer(verb: Verb, choice: &Choice, system: &System<'_>) -> Reply {
     let answered = match verb {
         Verb::Get => get(choice, system),
         Verb::Store => store(choice, system),
         Verb::Erase => erase(choice, system),
         Verb::List => Ok(list(choice, system)),
-        Verb::Version => Ok(Reply::of(docker::version())),
+        Verb::Version => Ok(Reply::of(wire::version())),
     };
     answered.unwrap_or_else(|refusal| Reply { stderr: refusal.lines(), status: 1, ..Reply::of(refusal.answer()) })
 }
 
-/// A command line that makes no sense. Nobody's client writes one, so this is for the eyes of people.
-pub fn misused(error: &Error) -> Reply {
+/// Answers arguments that make no sense. No client writes such, so this is for the eyes of people; the exit status is docker's.
+fn usage_error(error: Error) -> Reply {
+    let error = Error::new(error.kind, error.what, USAGE);
     Reply { stderr: error.lines(), status: 1, ..Reply::default() }
 }
 
@@ -51,15 +101,15 @@ fn get(choice: &Choice, system: &System<'_>) -> Result<Reply, Refusal> {
             "give the profile another username, or none",
         )));
     }
-    let want = Want {
+    let want = TokenRequirements {
         bearer: choice.bearer(&profile),
-        rather: CLIENT_KEEPS,
-        at_least: None,
-        not: None,
+        preferred_validity: CLIENT_KEEPS,
+        min_validity: None,
+        exclude: None,
         // docker asks several times in one command.
-        watched: false,
+        detect_rejection: false,
     };
-    let held = supply::obtain(&profile, &want, system)?;
+    let held = Session::new(&profile, system).token(&want)?;
     Ok(Reply::of(server.answer(&profile.username, &held)))
 }
 
@@ -92,10 +142,11 @@ fn erase(choice: &Choice, system: &System<'_>) -> Result<Reply, Refusal> {
     };
     for profile in profiles.iter().filter(|profile| server.spelled.iter().any(|origin| profile.hosts.contains(origin)))
     {
-        let entry = supply::entry(profile, system);
+        let session = Session::new(profile, system);
         for bearer in Bearer::ALL {
-            let cached = entry.read(bearer, system).map(|held| held.token);
-            entry.forget(bearer, cached.as_ref(), system);
+            if let Some(held) = session.cached(bearer) {
+                session.forget(bearer, &held.token);
+            }
         }
     }
     Ok(Reply::default())
@@ -109,7 +160,7 @@ fn erase(choice: &Choice, system: &System<'_>) -> Result<Reply, Refusal> {
 fn list(choice: &Choice, system: &System<'_>) -> Reply {
     let profiles = match choice.profiles(system) {
         Ok(profiles) => profiles,
-        Err(error) => return Reply { stderr: error.lines(), ..Reply::of(docker::listing(&BTreeMap::new())) },
+        Err(error) => return Reply { stderr: error.lines(), ..Reply::of(wire::listing(&BTreeMap::new())) },
     };
     let mut claims: HashMap<&Origin, Vec<&Profile>> = HashMap::new();
     for profile in &profiles {
@@ -122,7 +173,7 @@ fn list(choice: &Choice, system: &System<'_>) -> Reply {
         if served(profile, choice, system).is_none() {
             continue;
         }
-        for name in profile.hosts.iter().map(docker::name) {
+        for name in profile.hosts.iter().map(wire::name) {
             let Ok(server) = Server::read(name.as_bytes()) else { continue };
             let mut claimants = server.origins.iter().filter_map(|origin| claims.get(origin)).flatten();
             if claimants.all(|other| other.name == profile.name) {
@@ -130,22 +181,15 @@ fn list(choice: &Choice, system: &System<'_>) -> Reply {
             }
         }
     }
-    Reply::of(docker::listing(&users))
+    Reply::of(wire::listing(&users))
 }
 
-/// What stands on standard input.
+/// Reads the request.
 fn request(system: &System<'_>) -> Result<Vec<u8>> {
-    let wrong = |what: String| {
-        Error::new(
-            Kind::Usage,
-            what,
-            "let docker start this command, or pipe the registry's name in, such as registry.acme.example",
-        )
-    };
-    let bytes = (system.stdin)(MAX_REQUEST + 1)
-        .map_err(|error| wrong(format!("the request on standard input cannot be read: {error}")))?;
+    const HINT: &str = "let docker start this command, or pipe the registry's name in, such as registry.acme.example";
+    let bytes = read_request(MAX_REQUEST, HINT, system)?;
     if bytes.len() > MAX_REQUEST {
-        return Err(wrong("the request on standard input is longer than 64 KiB".to_owned()));
+        return Err(Error::new(Kind::Usage, "the request on standard input is longer than 64 KiB", HINT));
     }
     Ok(bytes)
 }
@@ -171,7 +215,52 @@ fn owner(server: &Server, choice: &Choice, system: &System<'_>) -> Result<Option
 }
 
 /// The token that [`get`] would answer with at once.
-fn served(profile: &Profile, choice: &Choice, system: &System<'_>) -> Option<Held> {
-    let cached = supply::entry(profile, system).read(choice.bearer(profile), system);
-    cached.filter(|held| held.life.is_some_and(Life::usable))
+fn served(profile: &Profile, choice: &Choice, system: &System<'_>) -> Option<LiveToken> {
+    let cached = Session::new(profile, system).cached(choice.bearer(profile));
+    cached.filter(|held| held.validity.is_some_and(Validity::usable))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::cli::{self, Stop};
+
+    fn args(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn verbs_of_the_command_line() {
+        for (line, wanted, verbose) in [
+            ("rc docker get", Verb::Get, false),
+            ("/usr/bin/docker-credential-runai store", Verb::Store, false),
+            ("docker-credential-runai --profile p erase", Verb::Erase, false),
+            ("docker-credential-runai -v list", Verb::List, true),
+            ("docker-credential-runai version", Verb::Version, false),
+            ("docker-credential-runai --version", Verb::Version, false),
+            ("docker-credential-runai -v", Verb::Version, true),
+            ("rc docker --version", Verb::Version, false),
+        ] {
+            let Ok(asked) = cli::parse(&args(line)) else { panic!("{line}") };
+            assert_eq!((verb(asked.arguments()), asked.verbose), (Some(wanted), verbose), "{line}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_have_the_exit_status_of_docker() {
+        for line in [" get get", " gte", " --get", " get --config"] {
+            let line = format!("docker-credential-runai{line}");
+            let Err((Stop::Usage(error), Some(subcommand))) = cli::parse(&args(&line)) else { panic!("{line}") };
+            let reply = (subcommand.usage_error)(error);
+            assert!(
+                reply.status == 1 && reply.stderr.ends_with(&format!("hint: {USAGE}\n")),
+                "{line}: {}",
+                reply.stderr
+            );
+        }
+        let Ok(asked) = cli::parse(&args("docker-credential-runai")) else { panic!("no verb") };
+        assert_eq!(verb(asked.arguments()), None);
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::token::{Held, rfc3339};
+use crate::token::{LiveToken, rfc3339};
 
 /// The most that is read of a request, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -53,7 +53,7 @@ impl Request {
     }
 
     /// The answer with a token, one JSON object and a newline. A token of unknown lifetime goes without a time.
-    pub fn answer(&self, held: &Held) -> Vec<u8> {
+    pub fn answer(&self, held: &LiveToken) -> Vec<u8> {
         let bearer = format!("Bearer {}", held.token.expose());
         let answer = Answer {
             headers: Headers { authorization: [&bearer] },
@@ -70,13 +70,13 @@ impl Request {
 mod tests {
     use super::*;
     use crate::system::Moment;
-    use crate::token::{Life, Token};
+    use crate::token::{Token, Validity};
     use proptest::prelude::*;
 
-    fn held(lifetime: Option<u64>) -> Held {
-        let life = lifetime.map(|seconds| Life { lifetime: Duration::from_secs(seconds), age: Duration::ZERO });
+    fn held(lifetime: Option<u64>) -> LiveToken {
+        let life = lifetime.map(|seconds| Validity { lifetime: Duration::from_secs(seconds), age: Duration::ZERO });
         let now = Moment { unix_ms: 1_795_291_200_000, boot_ms: 0 };
-        Held { token: Token::new("t0k.en").unwrap(), life, now, is_new: false }
+        LiveToken { token: Token::new("t0k.en").unwrap(), validity: life, now, is_new: false }
     }
 
     #[test]

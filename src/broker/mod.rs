@@ -3,34 +3,36 @@
 //! A hit reads one file. Everything that a fetch needs — secret, TLS, network — comes in as a [`Fetch`], which a hit
 //! never calls; so what a hit cannot touch is plain from the types.
 
+mod rejection;
+
 use std::time::Duration;
 
 use crate::cache::lock::{Guard, Waited};
-use crate::cache::{Entry, Failure, fingerprint};
-use crate::caller::Caller;
+use crate::cache::{CachedFailure, Entry, fingerprint};
 use crate::error::{Error, FailedRequest, Kind, Result};
 use crate::secret::Secret;
 use crate::system::{Deadline, Moment, System};
-use crate::token::{Bearer, Grant, Held, Life, Token};
+use crate::token::{Bearer, Grant, LiveToken, Token, Validity};
+use rejection::Caller;
 
 /// What a caller wants.
 #[derive(Clone, Debug)]
-pub struct Want {
+pub struct TokenRequirements {
     /// Which token.
     pub bearer: Bearer,
     /// Time to be left: tried for, not insisted upon.
-    pub rather: Duration,
+    pub preferred_validity: Duration,
     /// Time that must be left, or the call fails.
-    pub at_least: Option<Duration>,
+    pub min_validity: Option<Duration>,
     /// A token that will not do, because somebody refused it.
-    pub not: Option<Not>,
+    pub exclude: Option<Exclude>,
     /// Whether a caller that comes back before the expiry that it was told does so because its token was refused.
-    pub watched: bool,
+    pub detect_rejection: bool,
 }
 
 /// Which token will not do.
 #[derive(Clone, Debug)]
-pub enum Not {
+pub enum Exclude {
     /// The one that is in the cache when the call starts, whatever it is.
     Cached,
     /// This one.
@@ -41,7 +43,7 @@ pub enum Not {
 pub struct Fetch<'a> {
     /// Where the client's proof comes from. Asked once, and once more if the server denies the client. Beside the proof comes
     /// the deadline for what follows: a person who unlocks a keyring takes nothing of the server's time.
-    pub secret: &'a mut dyn FnMut(Span, Deadline) -> Result<(Secret, Deadline)>,
+    pub secret: &'a mut dyn FnMut(Budget, Deadline) -> Result<(Secret, Deadline)>,
     /// Sends the request, retries included.
     pub request: &'a mut dyn FnMut(&Secret, Deadline) -> Result<Grant, FailedRequest>,
 }
@@ -54,9 +56,9 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// How much time a fetch has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Span {
+pub enum Budget {
     /// The whole: without a token there is no answer.
-    Whole,
+    Full,
     /// The little that somebody with a good token may spend on a better one.
     Refresh,
 }
@@ -76,11 +78,11 @@ impl Broker<'_> {
     ///
     /// # Errors
     /// Of the secret source, of the server, or [`Kind::TooShort`].
-    pub fn obtain(&self, want: &Want, fetch: &mut Fetch<'_>) -> Result<Held> {
+    pub fn obtain(&self, want: &TokenRequirements, fetch: &mut Fetch<'_>) -> Result<LiveToken> {
         let asked = (self.system.now)();
         let cached = self.entry.read(want.bearer, self.system);
         let caller = self.caller(want);
-        let wanted = want.settled(cached.as_ref());
+        let wanted = want.resolve(cached.as_ref());
         let good = cached.filter(|held| wanted.accepts(held));
         let rejected = good.as_ref().zip(caller.as_ref()).is_some_and(|(held, caller)| caller.was_rejected(held));
         let held = match good {
@@ -100,29 +102,37 @@ impl Broker<'_> {
     }
 
     /// The caller, if a return of it would mean something.
-    fn caller(&self, want: &Want) -> Option<Caller> {
-        let watched = want.watched && self.entry.is_kept();
-        watched.then(|| Caller::recognise(self.entry.name(), self.system)).flatten()
+    fn caller(&self, want: &TokenRequirements) -> Option<Caller> {
+        let detect_rejection = want.detect_rejection && self.entry.is_kept();
+        detect_rejection.then(|| Caller::recognise(self.entry.name(), self.system)).flatten()
     }
 
     /// Whether another token would be better, though this one may be the answer.
-    fn is_due(&self, held: &Held, want: &Settled) -> bool {
+    fn is_due(&self, held: &LiveToken, want: &ResolvedRequirements) -> bool {
         // The host's name is asked for only where its share of the window matters.
         let jitter = || fingerprint((self.system.host)().as_bytes());
-        held.life.is_some_and(|life| (life.refresh_due(0) && life.refresh_due(jitter())) || !life.covers(want.rather))
+        held.validity.is_some_and(|life| {
+            (life.refresh_due(0) && life.refresh_due(jitter())) || !life.covers(want.preferred_validity)
+        })
     }
 
     /// The caller was told of this token and is back too early: its server rejected it, or it likes its tokens young, as the
     /// Python client does. Another one is fetched, within the limits of a refresh; if that cannot be, this one is still the
     /// best there is.
-    fn replace_rejected(&self, held: Held, asked: Moment, want: Settled, fetch: &mut Fetch<'_>) -> Held {
+    fn replace_rejected(
+        &self,
+        held: LiveToken,
+        asked: Moment,
+        want: ResolvedRequirements,
+        fetch: &mut Fetch<'_>,
+    ) -> LiveToken {
         self.system
             .note(|| "cache: the caller is back before the expiry it was told, so its token was rejected".to_owned());
         if self.is_paused() {
             return held;
         }
-        let want = Settled { not: Some(held.token.clone()), ..want };
-        self.in_turn(asked, &want, Span::Refresh, fetch).unwrap_or_else(|error| {
+        let want = ResolvedRequirements { exclude: Some(held.token.clone()), ..want };
+        self.in_turn(asked, &want, Budget::Refresh, fetch).unwrap_or_else(|error| {
             self.system.note(|| format!("refetch: {}; the cached token stays for now", error.what));
             held
         })
@@ -138,8 +148,8 @@ impl Broker<'_> {
     }
 
     /// The token is good but getting old: one process fetches the next one, briefly, and the others do not notice.
-    fn refresh(&self, held: Held, want: &Settled, fetch: &mut Fetch<'_>) -> Held {
-        let deadline = self.deadline(Span::Refresh);
+    fn refresh(&self, held: LiveToken, want: &ResolvedRequirements, fetch: &mut Fetch<'_>) -> LiveToken {
+        let deadline = self.deadline(Budget::Refresh);
         if self.is_paused() {
             return held;
         }
@@ -158,8 +168,8 @@ impl Broker<'_> {
         if self.is_paused() {
             return held;
         }
-        let answer = self.fetch(want, deadline, Span::Refresh, fetch);
-        self.leave(guard, Span::Refresh);
+        let answer = self.fetch(want, deadline, Budget::Refresh, fetch);
+        self.leave(guard, Budget::Refresh);
         match answer {
             Ok(newer) => newer,
             Err(error) => {
@@ -170,23 +180,29 @@ impl Broker<'_> {
     }
 
     /// There is no token that will do: one process fetches it, the others wait and share its token or its failure.
-    fn replace(&self, asked: Moment, want: &Settled, fetch: &mut Fetch<'_>) -> Result<Held> {
-        let answer = self.in_turn(asked, want, Span::Whole, fetch).or_else(|error| {
+    fn replace(&self, asked: Moment, want: &ResolvedRequirements, fetch: &mut Fetch<'_>) -> Result<LiveToken> {
+        let answer = self.in_turn(asked, want, Budget::Full, fetch).or_else(|error| {
             // Somebody else may have had more luck meanwhile.
             self.entry.read(want.bearer, self.system).filter(|held| want.accepts(held)).ok_or(error)
         });
         if want.is_rejected {
             // Compare and forget: where no other token could be had, or kept, nobody is handed this one again.
-            self.entry.forget(want.bearer, want.not.as_ref(), self.system);
+            self.entry.forget(want.bearer, want.exclude.as_ref(), self.system);
         }
         answer
     }
 
     /// Fetches when it is our turn, if that is still needed then.
-    fn in_turn(&self, asked: Moment, want: &Settled, span: Span, fetch: &mut Fetch<'_>) -> Result<Held> {
-        let deadline = self.deadline(span);
+    fn in_turn(
+        &self,
+        asked: Moment,
+        want: &ResolvedRequirements,
+        budget: Budget,
+        fetch: &mut Fetch<'_>,
+    ) -> Result<LiveToken> {
+        let deadline = self.deadline(budget);
         if !self.entry.is_kept() {
-            return self.fetch(want, deadline, span, fetch);
+            return self.fetch(want, deadline, budget, fetch);
         }
         let all = deadline.left();
         // Whoever holds the first lock for half of our time is slow or stuck. The second one keeps all those who lose
@@ -206,15 +222,15 @@ impl Broker<'_> {
                         // good enough, or the same again (but for a token that was rejected); if it brought nothing to
                         // share, those behind us would queue for nothing.
                         drop(guard);
-                        let is_best = |held: &Held| match want.is_rejected {
+                        let is_best = |held: &LiveToken| match want.is_rejected {
                             true => want.could_take(held),
-                            false => held.life.is_some_and(Life::usable),
+                            false => held.validity.is_some_and(Validity::usable),
                         };
                         let best = self.entry.read(want.bearer, self.system).filter(is_best);
-                        return best.map_or_else(|| self.fetch(want, deadline, span, fetch), Ok);
+                        return best.map_or_else(|| self.fetch(want, deadline, budget, fetch), Ok);
                     }
-                    let answer = self.fetch(want, deadline, span, fetch);
-                    self.leave(guard, span);
+                    let answer = self.fetch(want, deadline, budget, fetch);
+                    self.leave(guard, budget);
                     return answer;
                 }
                 Waited::Nothing => {
@@ -222,13 +238,13 @@ impl Broker<'_> {
                 }
             }
         }
-        self.fetch(want, deadline, span, fetch)
+        self.fetch(want, deadline, budget, fetch)
     }
 
     /// Gives a lock back after a fetch, and leaves its place ready for the marks of callers.
-    fn leave(&self, guard: Guard<'_>, span: Span) {
+    fn leave(&self, guard: Guard<'_>, budget: Budget) {
         // Who had only the short time of a refresh is no witness that nothing better is to be had.
-        if span == Span::Whole {
+        if budget == Budget::Full {
             guard.mark_use((self.system.now)());
         }
         // Where the place did not answer in time, or there is none, nothing is asked of it again.
@@ -237,15 +253,15 @@ impl Broker<'_> {
         }
     }
 
-    fn deadline(&self, span: Span) -> Deadline {
-        Deadline::after(match span {
-            Span::Whole => self.timeout,
-            Span::Refresh => self.timeout.min(REFRESH_BUDGET),
+    fn deadline(&self, budget: Budget) -> Deadline {
+        Deadline::after(match budget {
+            Budget::Full => self.timeout,
+            Budget::Refresh => self.timeout.min(REFRESH_BUDGET),
         })
     }
 
     /// What others have found out since `asked`: a token that will do, or a failure that would be ours as well.
-    fn news(&self, asked: Moment, want: &Settled) -> Option<Result<Held>> {
+    fn news(&self, asked: Moment, want: &ResolvedRequirements) -> Option<Result<LiveToken>> {
         let waited = (self.system.now)().since(asked, || true).unwrap_or_default();
         if let Some(held) = self.entry.read(want.bearer, self.system).filter(|held| want.accepts(held)) {
             self.system.note(|| "cache: another process has fetched a token".to_owned());
@@ -269,12 +285,18 @@ impl Broker<'_> {
     }
 
     /// Reads the secret, asks the server, keeps what comes of it.
-    fn fetch(&self, want: &Settled, deadline: Deadline, span: Span, fetch: &mut Fetch<'_>) -> Result<Held> {
-        let (mut secret, deadline) = (fetch.secret)(span, deadline).inspect_err(|error| {
+    fn fetch(
+        &self,
+        want: &ResolvedRequirements,
+        deadline: Deadline,
+        budget: Budget,
+        fetch: &mut Fetch<'_>,
+    ) -> Result<LiveToken> {
+        let (mut secret, deadline) = (fetch.secret)(budget, deadline).inspect_err(|error| {
             // It pauses refreshes, but does not make anybody forget that the server refused a secret.
             let refusal = self.entry.failure(self.system).filter(|failure| failure.error.kind == Kind::Denied);
             if !refusal.is_some_and(|failure| failure.is_recent()) {
-                self.entry.fail(error, None, span == Span::Refresh, Duration::ZERO, self.system);
+                self.entry.fail(error, None, budget == Budget::Refresh, Duration::ZERO, self.system);
             }
         })?;
         if let Some(refusal) = self.remembered_refusal(&secret) {
@@ -282,7 +304,7 @@ impl Broker<'_> {
         }
         let mut answer = (fetch.request)(&secret, deadline);
         if matches!(&answer, Err(failed) if failed.error.kind == Kind::Denied)
-            && let Ok((again, _)) = (fetch.secret)(span, deadline)
+            && let Ok((again, _)) = (fetch.secret)(budget, deadline)
             && again != secret
         {
             // A secret that was rotated between our reading it and the server's.
@@ -292,7 +314,7 @@ impl Broker<'_> {
         }
         let grant = answer.map_err(|failed| {
             let FailedRequest { error, retry_after } = failed;
-            self.entry.fail(&error, Some(&secret), span == Span::Refresh, retry_after, self.system);
+            self.entry.fail(&error, Some(&secret), budget == Budget::Refresh, retry_after, self.system);
             error
         })?;
         self.entry.store(&grant, self.system);
@@ -315,48 +337,54 @@ impl Broker<'_> {
     }
 }
 
-impl Failure {
+impl CachedFailure {
     /// Whether it is too early to try again unasked.
     fn is_recent(&self) -> bool {
         self.age < PAUSE.max(self.retry_after)
     }
 }
 
-/// A [`Want`] whose unwanted token is known.
-struct Settled {
+/// A [`TokenRequirements`] whose unwanted token is known.
+struct ResolvedRequirements {
     bearer: Bearer,
-    rather: Duration,
-    at_least: Option<Duration>,
-    not: Option<Token>,
+    preferred_validity: Duration,
+    min_validity: Option<Duration>,
+    exclude: Option<Token>,
     is_rejected: bool,
 }
 
-impl Want {
-    fn settled(&self, cached: Option<&Held>) -> Settled {
-        let not = match &self.not {
-            Some(Not::Cached) => cached.map(|held| held.token.clone()),
-            Some(Not::This(token)) => Some(token.clone()),
+impl TokenRequirements {
+    fn resolve(&self, cached: Option<&LiveToken>) -> ResolvedRequirements {
+        let exclude = match &self.exclude {
+            Some(Exclude::Cached) => cached.map(|held| held.token.clone()),
+            Some(Exclude::This(token)) => Some(token.clone()),
             None => None,
         };
-        let is_rejected = matches!(self.not, Some(Not::This(_)));
-        Settled { bearer: self.bearer, rather: self.rather, at_least: self.at_least, not, is_rejected }
+        let is_rejected = matches!(self.exclude, Some(Exclude::This(_)));
+        ResolvedRequirements {
+            bearer: self.bearer,
+            preferred_validity: self.preferred_validity,
+            min_validity: self.min_validity,
+            exclude,
+            is_rejected,
+        }
     }
 }
 
-impl Settled {
+impl ResolvedRequirements {
     /// Whether this token may be the answer.
-    fn accepts(&self, held: &Held) -> bool {
-        let lives = |least| held.life.is_some_and(|life| life.left() >= least);
-        self.could_take(held) && self.at_least.is_none_or(lives)
+    fn accepts(&self, held: &LiveToken) -> bool {
+        let lives = |least| held.validity.is_some_and(|life| life.left() >= least);
+        self.could_take(held) && self.min_validity.is_none_or(lives)
     }
 
     /// Whether it could be, but for the time that it has left.
-    fn could_take(&self, held: &Held) -> bool {
-        held.life.is_some_and(Life::usable) && self.not.as_ref() != Some(&held.token)
+    fn could_take(&self, held: &LiveToken) -> bool {
+        held.validity.is_some_and(Validity::usable) && self.exclude.as_ref() != Some(&held.token)
     }
 
     /// The wanted token of a grant.
-    fn pick(&self, grant: &Grant, now: Moment) -> Result<Held> {
+    fn pick(&self, grant: &Grant, now: Moment) -> Result<LiveToken> {
         let issued = grant.issued(self.bearer).ok_or_else(|| {
             Error::unreachable(
                 "the server's answer has no id_token",
@@ -365,14 +393,14 @@ impl Settled {
         })?;
         // The request itself took some of the token's time.
         let age = now.since(grant.obtained, || true).unwrap_or_default();
-        let life = issued.lifetime.map(|lifetime| Life { lifetime, age });
-        Ok(Held { token: issued.token.clone(), life, now, is_new: true })
+        let validity = issued.lifetime.map(|lifetime| Validity { lifetime, age });
+        Ok(LiveToken { token: issued.token.clone(), validity, now, is_new: true })
     }
 
     /// Refuses a token that does not live as long as it must.
-    fn check(&self, held: Held) -> Result<Held> {
-        let Some(least) = self.at_least else { return Ok(held) };
-        match held.life {
+    fn check(&self, held: LiveToken) -> Result<LiveToken> {
+        let Some(least) = self.min_validity else { return Ok(held) };
+        match held.validity {
             Some(life) if life.left() >= least => Ok(held),
             Some(life) => Err(Error::new(
                 Kind::TooShort,

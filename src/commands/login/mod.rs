@@ -1,0 +1,357 @@
+//! `login`: from what Run:ai gave a user to a profile that works.
+
+mod questions;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value, json};
+
+use crate::config::{self, ConfigFile};
+use crate::error::{Error, Kind, Result};
+use crate::issuer;
+use crate::profile::{Api, Profile, Proof};
+use crate::reply::Reply;
+use crate::secret::{Secret, Source};
+use crate::session::Session;
+use crate::subcommand::{Context, Subcommand};
+use crate::system::{Deadline, System};
+use crate::token::Grant;
+use questions::Questions;
+
+/// The subcommand.
+pub static SUBCOMMAND: Subcommand =
+    Subcommand { name: "login", program_names: &[], grammar, run, usage_error: Reply::from };
+
+/// The options of `login` that are a key of the profile: the key, the option, what stands for the value, and what it is.
+const LOGIN_TEXTS: [(&str, &str, &str, &str); 8] = [
+    ("url", "url", "URL", "The control plane: the address of Run:ai in the browser"),
+    ("realm", "realm", "REALM", "The realm (Settings > General > Researcher Authentication)"),
+    ("client_id", "client-id", "ID", "The application's name, or client id (Settings > Applications)"),
+    ("api", "api", "API", "Which token endpoint; without it, the one that answers is found"),
+    ("token_url", "token-url", "URL", "The endpoint itself, for api oauth2"),
+    ("scope", "scope", "SCOPE", "Sent as it is"),
+    ("ca_file", "ca-file", "FILE", "PEM certificates to trust beside the system's"),
+    ("proxy", "proxy", "URL", "The proxy, or none"),
+];
+
+fn grammar(command: Command) -> Command {
+    let texts = LOGIN_TEXTS.map(|(key, long, value, help)| {
+        let arg = Arg::new(key).long(long).value_name(value).help(help);
+        if key == "api" { arg.value_parser(PossibleValuesParser::new(Api::NAMES)) } else { arg }
+    });
+    command
+        .about("Make a profile that works: ask for what is missing, get one token as proof, keep the secret in the keyring")
+        .args(texts)
+        .arg(
+            Arg::new("host")
+                .long("host")
+                .value_name("ORIGIN")
+                .action(ArgAction::Append)
+                .help("A host that may have the token through git, docker and get, such as https://gitlab.acme.example"),
+        )
+        .arg(
+            Arg::new("secret-stdin")
+                .long("secret-stdin")
+                .action(ArgAction::SetTrue)
+                .help("Read the secret from standard input"),
+        )
+        .arg(
+            Arg::new("secret-file")
+                .long("secret-file")
+                .value_name("FILE")
+                .conflicts_with("secret-stdin")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Read the secret from this file"),
+        )
+        .arg(
+            Arg::new("store")
+                .long("store")
+                .value_name("WHERE")
+                .default_value("keyring")
+                .value_parser(PossibleValuesParser::new(Store::NAMES))
+                .help("Where to keep the secret"),
+        )
+        .after_help("Example: runai-credential login --profile prod --url https://app.run.ai --realm acme")
+}
+
+/// Reads the options.
+fn options(login: &ArgMatches) -> Login {
+    let text = |id: &str| login.get_one::<String>(id).cloned();
+    Login {
+        texts: LOGIN_TEXTS.iter().filter_map(|(key, ..)| Some((*key, text(key)?))).collect(),
+        hosts: login.get_many::<String>("host").into_iter().flatten().cloned().collect(),
+        secret: match (login.get_flag("secret-stdin"), login.get_one::<PathBuf>("secret-file")) {
+            (true, _) => SecretInput::Stdin,
+            (false, Some(path)) => SecretInput::File(path.clone()),
+            (false, None) => SecretInput::Prompt,
+        },
+        store: text("store").and_then(|name| Store::named(&name)).unwrap_or_default(),
+    }
+}
+
+/// What the command line of `login` says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Login {
+    /// The options that are a key of the profile with a text, by that key.
+    texts: Vec<(&'static str, String)>,
+    /// `--host`, as often as it stands there.
+    hosts: Vec<String>,
+    /// Where the secret comes from.
+    secret: SecretInput,
+    /// `--store`.
+    store: Store,
+}
+
+/// Where `login` gets the secret.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum SecretInput {
+    /// Somebody types it.
+    #[default]
+    Prompt,
+    /// `--secret-stdin`.
+    Stdin,
+    /// `--secret-file`.
+    File(PathBuf),
+}
+
+/// Where `login` puts the secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Store {
+    /// The keyring of the operating system.
+    #[default]
+    Keyring,
+    /// A file beside the configuration, which only this user may read.
+    File,
+}
+
+impl Store {
+    /// The names on the command line.
+    const NAMES: [&'static str; 2] = ["keyring", "file"];
+
+    /// The one called `name`.
+    fn named(name: &str) -> Option<Store> {
+        match name {
+            "keyring" => Some(Store::Keyring),
+            "file" => Some(Store::File),
+            _ => None,
+        }
+    }
+}
+
+/// What a profile is called if nobody says.
+const NAME: &str = "default";
+
+/// How long the proof may take: somebody waits for it and would rather have an answer.
+const PROOF: Duration = Duration::from_secs(30);
+
+/// Makes a profile, proves it with one token, and only then keeps secret and profile.
+/// Where something stands in the way, nothing is changed.
+fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
+    let login = &options(matches);
+    let Context { choice, system, .. } = context;
+    let file = ConfigFile::open(choice.config.as_deref(), system)?;
+    let (profiles, default) = file.profiles()?;
+    let name = choice.profile.clone().or_else(|| system.var("RUNAI_PROFILE")).or(default);
+    let name = name.unwrap_or_else(|| NAME.to_owned());
+    let beside = secret_file_beside_config(&file, &name);
+    if login.store == Store::File {
+        check_secret_file(&beside, &name, &profiles)?;
+    }
+    let before = profiles.into_iter().find(|profile| profile.name == name);
+
+    let asking = Questions { login, file: &file, profile: &name, system };
+    let mut terminal = None;
+    let texts = asking.texts(&mut terminal)?;
+    let hosts = asking.hosts()?;
+    let secret = asking.secret(&mut terminal)?;
+
+    let source = match login.store {
+        Store::Keyring => json!({ "keyring": true }),
+        Store::File => json!({ "file": beside }),
+    };
+    let mut values: Vec<(&str, Value)> = texts.iter().map(|(key, value)| (*key, json!(value))).collect();
+    values.extend([("client_secret", source), ("client_assertion", Value::Null)]);
+    values.extend(hosts.map(|hosts| ("hosts", json!(hosts))));
+
+    let (file, profile, grant) = find_working_api(file, &name, &values, &secret, system)?;
+    save(&file, &profile, &secret, login.store, before.as_ref(), system)?;
+    Session::new(&profile, system).keep(&grant);
+
+    let mut said =
+        format!("Profile {name}: {} at {} (api {})\n", profile.client_id, profile.endpoint, profile.api.name());
+    said += &match grant.access.lifetime {
+        Some(life) => format!("  token:  got one, it lives for {}\n", words(life)),
+        None => "  token:  got one; the server does not say how long it lives, so none is kept\n".to_owned(),
+    };
+    said += &match login.store {
+        Store::Keyring => "  secret: in the keyring\n".to_owned(),
+        Store::File => format!("  secret: in {}, which only you may read\n", beside.display()),
+    };
+    said += &format!("  config: {}\n", file.path().display());
+    if system.var("RUNAI_CLIENT_ID").is_some() {
+        said += "  note:   RUNAI_CLIENT_ID is set, so a call that names no profile uses the environment instead\n";
+    }
+    said += "Next: runai-credential setup kubectl, setup git or setup docker; runai-credential doctor if anything is wrong\n";
+    Ok(Reply::of(said))
+}
+
+/// Finds out by what `api` the control plane takes the client, unless that was said.
+fn find_working_api(
+    file: ConfigFile,
+    name: &str,
+    values: &[(&str, Value)],
+    secret: &Secret,
+    system: &System<'_>,
+) -> Result<(ConfigFile, Profile, Grant)> {
+    let said = |key: &str| values.iter().any(|(known, value)| *known == key && !value.is_null());
+    let candidates: &[Api] = match (said("api") || said("token_url"), said("realm")) {
+        (true, _) => &[],
+        (false, true) => &[Api::Keycloak, Api::V2, Api::V1, Api::AppToken],
+        (false, false) => &[Api::V2, Api::V1, Api::AppToken],
+    };
+    let file = file.with(name, values)?;
+    if candidates.is_empty() {
+        let profile = file.profile(name)?;
+        let grant = issuer::probe(&profile, secret, system, Deadline::after(PROOF))?.outcome?;
+        return Ok((file, profile, grant));
+    }
+    let mut first = None;
+    for api in candidates {
+        let mut file = file.clone().with(name, &[("api", json!(api.name()))])?;
+        let profile = file.profile(name)?;
+        let probe = issuer::probe(&profile, secret, system, Deadline::after(PROOF))?;
+        let error = match probe.outcome {
+            Ok(grant) => {
+                // The default is not written down, and a realm that the endpoint does not know would mislead.
+                let is_default = matches!((api, said("realm")), (Api::Keycloak, true) | (Api::V2, false));
+                let tidy: &[(&str, Value)] = match (is_default, api) {
+                    (true, _) => &[("api", Value::Null)],
+                    (false, Api::Keycloak) => &[],
+                    (false, _) => &[("realm", Value::Null)],
+                };
+                file = file.with(name, tidy)?;
+                let profile = file.profile(name)?;
+                return Ok((file, profile, grant));
+            }
+            Err(error) => error,
+        };
+        system.note(|| format!("login: not by {}: {}", api.name(), error.what));
+        // Nobody answered: the other paths lead to the same server. Or somebody who knows the realm said no.
+        let is_over = probe.status.is_none() || (*api == Api::Keycloak && error.kind == Kind::Denied);
+        let is_better =
+            error.kind == Kind::Denied && first.as_ref().is_none_or(|first: &Error| first.kind != Kind::Denied);
+        if first.is_none() || is_better {
+            first = Some(error);
+        }
+        if is_over {
+            break;
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::unreachable("no token endpoint was tried", "name one with --api")))
+}
+
+/// Keeps the secret, then the profile; if the second fails, the first is undone.
+fn save(
+    file: &ConfigFile,
+    profile: &Profile,
+    secret: &Secret,
+    store: Store,
+    before: Option<&Profile>,
+    system: &System<'_>,
+) -> Result<()> {
+    let entry = profile.keyring_entry(system);
+    let had_entry = before.is_some_and(|before| is_in_keyring(before) && before.keyring_entry(system) == entry);
+    let mut new_file = None;
+    match (store, secret_file(profile)) {
+        (Store::File, Some(path)) => {
+            let is_own = before.and_then(secret_file) == Some(path);
+            let write = if is_own { config::replace } else { config::create };
+            write(path, format!("{}\n", secret.expose()).as_bytes(), 0o600).map_err(|error| {
+                Error::config(
+                    format!("the secret cannot be written to {}: {error}", path.display()),
+                    "see who owns the folder, and whether the disk is full",
+                )
+            })?;
+            new_file = Some(path).filter(|_| !is_own);
+        }
+        _ => entry.store(secret.expose(), system)?,
+    }
+    file.save().inspect_err(|_| {
+        if store == Store::Keyring && !had_entry {
+            let _ = entry.remove(system);
+        }
+        if let Some(path) = new_file {
+            let _ = std::fs::remove_file(path);
+        }
+    })?;
+    // What the profile kept in another place is of no use any more.
+    let file_before = before
+        .and_then(|before| secret_file(before).filter(|path| **path == secret_file_beside_config(file, &before.name)));
+    if let Some(path) = file_before.filter(|_| store == Store::Keyring) {
+        let _ = std::fs::remove_file(path);
+    }
+    if let Some(before) = before.filter(|before| is_in_keyring(before) && !had_entry)
+        && !is_shared(file, before, system)?
+    {
+        let _ = before.keyring_entry(system).remove(system);
+    }
+    Ok(())
+}
+
+/// The file in which `login` keeps a secret that is not to go to a keyring. Any other file is somebody else's.
+pub(super) fn secret_file_beside_config(file: &ConfigFile, profile: &str) -> PathBuf {
+    file.path().with_file_name(format!("{}.secret", profile.replace('/', "_")))
+}
+
+/// Returns the file that a profile reads its secret from.
+fn secret_file(profile: &Profile) -> Option<&PathBuf> {
+    match &profile.proof {
+        Proof::Secret(Source::File(path), _) => Some(path),
+        _ => None,
+    }
+}
+
+/// Checks that `--store file` may write `path`: there is nothing yet, or this profile alone reads it already.
+///
+/// Two names of profiles may lead to one path (`a/b` and `a_b`), and a file may have been put there by hand. Another profile
+/// would send the new secret to its own endpoint.
+fn check_secret_file(path: &Path, name: &str, profiles: &[Profile]) -> Result<()> {
+    let readers = || profiles.iter().filter(|profile| secret_file(profile).is_some_and(|file| file == path));
+    if let Some(other) = readers().find(|profile| profile.name != name) {
+        return Err(Error::config(
+            format!("the secret file {} belongs to profile {:?}", path.display(), other.name),
+            "give this profile another name, or keep its secret in the keyring",
+        ));
+    }
+    if readers().next().is_none() && path.symlink_metadata().is_ok() {
+        return Err(Error::config(
+            format!("the secret file {} is there already, and profile {name:?} does not read it", path.display()),
+            "move that file away, or give the profile another name with --profile",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn is_in_keyring(profile: &Profile) -> bool {
+    matches!(profile.proof, Proof::Secret(Source::Keyring, _))
+}
+
+/// Whether another profile of the file reads the same entry of the keyring.
+pub(super) fn is_shared(file: &ConfigFile, profile: &Profile, system: &System<'_>) -> Result<bool> {
+    let entry = profile.keyring_entry(system);
+    let (profiles, _) = file.profiles()?;
+    let mut others = profiles.iter().filter(|other| other.name != profile.name && is_in_keyring(other));
+    Ok(others.any(|other| other.keyring_entry(system) == entry))
+}
+
+/// A lifetime in words.
+fn words(life: Duration) -> String {
+    match life.as_secs() {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}

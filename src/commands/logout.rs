@@ -1,0 +1,64 @@
+//! `logout`: takes away what `login` put in place.
+
+use clap::{ArgMatches, Command};
+
+use super::login::{is_shared, secret_file_beside_config};
+use crate::config::ConfigFile;
+use crate::error::{Error, Result};
+use crate::profile::Proof;
+use crate::reply::Reply;
+use crate::secret::Source;
+use crate::session::Session;
+use crate::subcommand::{Context, Subcommand};
+
+/// The subcommand.
+pub static SUBCOMMAND: Subcommand =
+    Subcommand { name: "logout", program_names: &[], grammar, run, usage_error: Reply::from };
+
+fn grammar(command: Command) -> Command {
+    command
+        .about("Undo login: remove the secret, the cached token and the profile")
+        .after_help("Example: runai-credential logout --profile prod")
+}
+
+/// Takes away what `login` put in place.
+fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
+    let Context { choice, system, .. } = context;
+    let file = ConfigFile::open(choice.config.as_deref(), system)?;
+    let (profiles, default) = file.profiles()?;
+    let name = choice.profile.clone().or_else(|| system.var("RUNAI_PROFILE")).or(default).ok_or_else(|| {
+        Error::config(
+            format!("{} has no profile, or several and no default", file.path().display()),
+            "name the one to log out of with --profile",
+        )
+    })?;
+    let profile = match profiles.into_iter().find(|profile| profile.name == name) {
+        Some(profile) => profile,
+        None => file.profile(&name)?,
+    };
+    let file = file.without(&name)?;
+    let mut said = String::new();
+    match &profile.proof {
+        Proof::Secret(Source::Keyring, _) if is_shared(&file, &profile, system)? => {
+            said += "  secret: stays in the keyring, another profile uses it\n";
+        }
+        Proof::Secret(Source::Keyring, _) => {
+            let removed = profile.keyring_entry(system).remove(system)?;
+            said += if removed { "  secret: removed from the keyring\n" } else { "  secret: was not in the keyring\n" };
+        }
+        Proof::Secret(Source::File(path), _) if *path == secret_file_beside_config(&file, &name) => {
+            match std::fs::remove_file(path) {
+                Ok(()) => said += &format!("  secret: removed {}\n", path.display()),
+                Err(error) => said += &format!("  secret: {} stays: {error}\n", path.display()),
+            }
+        }
+        Proof::Secret(source, _) => said += &format!("  secret: stays where it is, in {source}\n"),
+        Proof::Assertion(path) => said += &format!("  assertion: stays where it is, in {}\n", path.display()),
+    }
+    Session::new(&profile, system).clear();
+    file.save()?;
+    said += &format!("  config: the profile is gone from {}\n", file.path().display());
+    Ok(Reply::of(format!(
+        "Logged out of profile {name}. A token that was handed out stays good until it ends.\n{said}"
+    )))
+}

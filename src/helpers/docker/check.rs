@@ -1,0 +1,79 @@
+//! What `doctor` looks at in the configuration of docker.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Kind};
+use crate::files::{self, Links};
+use crate::helpers::check::{Finding, Report};
+use crate::origin::Origin;
+use crate::profile::Profile;
+use crate::session::Choice;
+use crate::tools;
+
+/// The keys of docker's configuration that lead to us.
+pub fn check(profile: Option<&Profile>, choice: &Choice, report: &mut Report<'_>) {
+    let system = report.system;
+    let folder = system.dir("DOCKER_CONFIG").or_else(|| system.dir("HOME").map(|home| home.join(".docker")));
+    let Some(path) = folder.map(|folder| folder.join("config.json")) else {
+        return report.add("docker", Finding::skipped("HOME is not set"));
+    };
+    let config = match read_json(&path) {
+        Ok(Some(config)) => config,
+        Ok(None) => return report.add("docker", Finding::skipped(format!("there is no {}", path.display()))),
+        Err(why) => {
+            let what = format!("{} cannot be read: {why}", path.display());
+            return report.add("docker", Finding::failed(what, "correct it; docker ignores or refuses it as it is"));
+        }
+    };
+    let helpers = config["credHelpers"].as_object();
+    let ours: Vec<&str> = helpers
+        .into_iter()
+        .flatten()
+        .filter(|(_, helper)| **helper == "runai")
+        .map(|(registry, _)| registry.as_str())
+        .collect();
+    if ours.is_empty() && config["credsStore"] != "runai" {
+        return report
+            .add("docker", Finding::skipped("no registry of its configuration is ours (setup docker makes it so)"));
+    }
+    if tools::find("docker-credential-runai", system).is_none() {
+        return report.add(
+            "docker",
+            Finding::failed(
+                "docker is told to ask docker-credential-runai, which is not on the PATH",
+                "link that name to runai-credential in a folder of the PATH: ln -s runai-credential docker-credential-runai",
+            ),
+        );
+    }
+    let profiles = choice.profiles(system);
+    let is_known = |registry: &str| {
+        // Whose host it is cannot be said of a configuration that is broken, which is a fault of its own.
+        let Ok(profiles) = &profiles else { return true };
+        let url = if registry.contains("://") { registry.to_owned() } else { format!("https://{registry}") };
+        let origin = Origin::parse(&url);
+        origin.is_ok_and(|origin| profiles.iter().chain(profile).any(|profile| profile.hosts.contains(&origin)))
+    };
+    match ours.iter().find(|registry| !is_known(registry)) {
+        Some(registry) => {
+            let hint = format!("add \"https://{registry}\" to hosts of the profile that should serve it");
+            let error = Error::new(
+                Kind::NotOurs,
+                format!("docker asks us for {registry}, which is no host of a profile"),
+                hint,
+            );
+            report.add("docker", error);
+        }
+        None if ours.is_empty() => report.add("docker", Finding::ok("asks runai for every registry (credsStore)")),
+        None => report.add("docker", Finding::ok(format!("asks runai for {}", ours.join(", ")))),
+    }
+}
+
+fn read_json(path: &Path) -> Result<Option<Value>, String> {
+    match files::read(path, Links::Followed, 16 * 1024 * 1024, |_| Ok(())) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,141 @@
+//! What `doctor` looks at in the kubeconfig and the kuberc.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::printable;
+use crate::helpers::check::{Finding, Report};
+use crate::profile::Profile;
+use crate::session::Choice;
+use crate::system::System;
+use crate::tools;
+
+/// The names by which a kubeconfig may call us.
+const NAMES: [&str; 2] = ["runai-credential", "kubectl-runai_credential"];
+
+/// Our own users in the kubeconfig, and the kuberc that may forbid us.
+pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
+    let system = report.system;
+    let Some(kubectl) = tools::find("kubectl", system) else {
+        report.add("kubectl", Finding::skipped("it is not on the PATH"));
+        return;
+    };
+    let view = match json_of(&kubectl, &["config", "view", "-o", "json"]) {
+        Ok(view) => view,
+        Err(why) => {
+            report.add(
+                "kubectl",
+                Finding::failed(format!("the kubeconfig cannot be read: {why}"), "correct the kubeconfig"),
+            );
+            return;
+        }
+    };
+    let ours: Vec<(&str, &Value)> = list(&view, "users")
+        .filter_map(|user| Some((user["name"].as_str()?, user["user"].get("exec")?)))
+        .filter(|(_, exec)| exec["command"].as_str().is_some_and(is_our_name))
+        .collect();
+    if ours.is_empty() {
+        report.add(
+            "kubectl",
+            Finding::skipped("no user of the kubeconfig calls runai-credential (setup kubectl makes one)"),
+        );
+        return;
+    }
+    let current = view["current-context"].as_str().unwrap_or_default();
+    let is_current = list(&view, "contexts")
+        .any(|context| context["name"] == current && ours.iter().any(|(name, _)| context["context"]["user"] == *name));
+    for (name, exec) in &ours {
+        report.add("kubectl", user(name, exec, is_current, profile, system));
+    }
+    let commands: Vec<&str> = ours.iter().filter_map(|(_, exec)| exec["command"].as_str()).collect();
+    report.add("kuberc", kuberc(&kubectl, &commands, system));
+    report.has_kubernetes_client = true;
+}
+
+/// One user of the kubeconfig that calls us.
+fn user(name: &str, exec: &Value, is_current: bool, profile: Option<&Profile>, system: &System<'_>) -> Finding {
+    let command = exec["command"].as_str().unwrap_or_default();
+    let args: Vec<&str> = list(exec, "args").filter_map(Value::as_str).collect();
+    let is_there = match command.contains('/') {
+        // Relative to the folder of the kubeconfig, which is one of several.
+        true => !Path::new(command).is_absolute() || tools::is_program(Path::new(command)),
+        false => tools::find(command, system).is_some(),
+    };
+    if !is_there {
+        return Finding::failed(
+            format!("user {name} of the kubeconfig calls {command}, which is not there or not on the PATH"),
+            "install it there, put its folder on the PATH, or run runai-credential setup kubectl again",
+        );
+    }
+    if !args.contains(&"kubectl") {
+        return Finding::failed(
+            format!("user {name} of the kubeconfig calls {command} without the argument kubectl"),
+            "run runai-credential setup kubectl, or add kubectl to args of the exec entry",
+        );
+    }
+    let is_bound = profile.is_some_and(|profile| !profile.clusters.is_empty());
+    if is_bound && exec["provideClusterInfo"] != true {
+        return Finding::failed(
+            format!(
+                "the profile is bound to clusters, and user {name} of the kubeconfig does not say which cluster it is for"
+            ),
+            "set provideClusterInfo: true in the exec entry",
+        );
+    }
+    match is_current {
+        true => Finding::ok(format!("user {name} of the kubeconfig calls {command}; the current context uses it")),
+        false => {
+            Finding::ok(format!("user {name} of the kubeconfig calls {command}; the current context uses another user"))
+        }
+    }
+}
+
+/// The user's preferences, which may name the programs that kubectl may run (KEP-3104).
+fn kuberc(kubectl: &Path, commands: &[&str], system: &System<'_>) -> Finding {
+    let Ok(kuberc) = json_of(kubectl, &["kuberc", "view", "-o", "json"]) else {
+        return Finding::skipped("none, or this kubectl does not know it");
+    };
+    let listed: Vec<&str> = list(&kuberc, "credentialPluginAllowlist")
+        .filter_map(|entry| entry["command"].as_str().or_else(|| entry["name"].as_str()))
+        .collect();
+    let is_listed = |command: &str| {
+        // As kubectl looks: the name, or the path at which the PATH has it.
+        let found = tools::find(command, system).map(|path| path.display().to_string());
+        listed.iter().any(|entry| *entry == command || found.as_deref() == Some(*entry))
+    };
+    match kuberc["credentialPluginPolicy"].as_str().unwrap_or_default() {
+        "" | "AllowAll" => Finding::ok("it allows every credential plugin"),
+        "Allowlist" => match commands.iter().find(|command| !is_listed(command)) {
+            None => Finding::ok("runai-credential is on its allow-list"),
+            Some(command) => Finding::failed(
+                format!("its allow-list lacks {command}, so kubectl does not run it"),
+                format!(
+                    "kubectl kuberc set --section credentialplugin --policy Allowlist --allowlist-entry command={command}, \
+                     with an entry for each other program that is on the list"
+                ),
+            ),
+        },
+        policy => Finding::failed(
+            format!("its policy is {policy}, so kubectl runs no credential plugin"),
+            "set credentialPluginPolicy to Allowlist with an entry for runai-credential",
+        ),
+    }
+}
+
+fn is_our_name(command: &str) -> bool {
+    Path::new(command).file_name().is_some_and(|name| NAMES.iter().any(|ours| name == *ours))
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value[key].as_array().into_iter().flatten()
+}
+
+/// What a program prints as JSON.
+fn json_of(program: &Path, args: &[&str]) -> Result<Value, String> {
+    let said = tools::run(program, args).map_err(|error| error.to_string())?;
+    if !said.is_success {
+        return Err(printable(said.stderr.trim(), 300));
+    }
+    serde_json::from_str(&said.stdout).map_err(|error| error.to_string())
+}
