@@ -20,9 +20,10 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::files::{self, Links};
+use crate::host::{Host, Moment};
+use crate::os::files::{self, Links};
+use crate::os::harden;
 use crate::secret::Secret;
-use crate::system::{Moment, System};
 use crate::token::{Bearer, Grant, Issued, LiveToken, MAX_TOKEN, Token, Validity};
 
 /// Everything that decides which token an endpoint gives. Two calls that differ in any of it never share a file; the
@@ -152,7 +153,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The cached token of the wanted kind and its age, whether it is still good or not.
-    pub fn read(&self, bearer: Bearer, system: &System<'_>) -> Option<LiveToken> {
+    pub fn read(&self, bearer: Bearer, host: &dyn Host) -> Option<LiveToken> {
         let bytes = read_private(&self.path("json")?)?;
         let record: Record<'_> = serde_json::from_slice(payload(&bytes)?).ok()?;
         if record.identity != self.identity {
@@ -162,8 +163,8 @@ impl<'a> Entry<'a> {
             Bearer::AccessToken => record.access_token,
             Bearer::IdToken => record.id_token,
         }?;
-        let now = (system.now)();
-        let age = now.since(record.obtained, || same_boot(record.boot_id.as_deref(), system))?;
+        let now = host.now();
+        let age = now.since(record.obtained, || same_boot(record.boot_id.as_deref(), host))?;
         Some(LiveToken {
             token: Token::new(&stored.token).ok()?,
             validity: Some(Validity { lifetime: Duration::from_millis(stored.lifetime_ms), age }),
@@ -173,18 +174,18 @@ impl<'a> Entry<'a> {
     }
 
     /// Keeps what has a known lifetime, and forgets the last failure.
-    pub fn store(&self, grant: &Grant, system: &System<'_>) {
+    pub fn store(&self, grant: &Grant, host: &dyn Host) {
         let record = Record {
             identity: self.identity.clone(),
             obtained: grant.obtained,
-            boot_id: (system.boot_id)().map(Cow::Owned),
+            boot_id: host.boot_id().map(Cow::Owned),
             access_token: stored(&grant.access),
             id_token: grant.id.as_ref().and_then(stored),
         };
         let lifetimes =
             [Some(&grant.access), grant.id.as_ref()].into_iter().flatten().filter_map(|issued| issued.lifetime);
         if let Some(longest) = lifetimes.max() {
-            self.write("json", &record, longest, system);
+            self.write("json", &record, longest, host);
         }
         if let Some(path) = self.path("failed") {
             let _ = std::fs::remove_file(path);
@@ -192,22 +193,22 @@ impl<'a> Entry<'a> {
     }
 
     /// Now and then removes the files of other identities that nobody needs any more. Part of a fetch, never of a hit.
-    pub fn sweep(&self, system: &System<'_>) {
-        match self.dir.as_deref().map(|dir| sweep(dir, (system.now)())) {
-            Some(Ok(removed)) if removed > 0 => system.note(|| format!("cache: removed {removed} files of no use")),
-            Some(Err(error)) => system.note(|| format!("cache: cannot be swept: {error}")),
+    pub fn sweep(&self, host: &dyn Host) {
+        match self.dir.as_deref().map(|dir| sweep(dir, host.now())) {
+            Some(Ok(removed)) if removed > 0 => host.note(|| format!("cache: removed {removed} files of no use")),
+            Some(Err(error)) => host.note(|| format!("cache: cannot be swept: {error}")),
             _ => {}
         }
     }
 
     /// Removes the record if it holds this token; one that was stored since stays, but for the moment
     /// between look and removal, which costs a request.
-    pub fn forget(&self, bearer: Bearer, token: Option<&Token>, system: &System<'_>) {
-        let cached = self.read(bearer, system);
+    pub fn forget(&self, bearer: Bearer, token: Option<&Token>, host: &dyn Host) {
+        let cached = self.read(bearer, host);
         if let (Some(cached), Some(path)) = (cached, self.path("json"))
             && Some(&cached.token) == token
         {
-            system.note(|| "cache: dropping the refused token".to_owned());
+            host.note(|| "cache: dropping the refused token".to_owned());
             let _ = std::fs::remove_file(path);
         }
     }
@@ -216,10 +217,10 @@ impl<'a> Entry<'a> {
     ///
     /// # Errors
     /// Why they cannot.
-    pub fn check(&self, system: &System<'_>) -> Result<&Path, String> {
+    pub fn check(&self, host: &dyn Host) -> Result<&Path, String> {
         let dir = self.dir.as_deref().ok_or("HOME is not set to a full path")?;
         let name = format!("{}.check", self.name);
-        let now = (system.now)();
+        let now = host.now();
         replace(dir, &name, b"", now.unix_seconds_after(Duration::ZERO), now)
             .and_then(|()| std::fs::remove_file(dir.join(&name)))
             .map_err(|error| format!("{}: {error}", dir.display()))?;
@@ -234,13 +235,13 @@ impl<'a> Entry<'a> {
     }
 
     /// The last failure, however old.
-    pub fn failure(&self, system: &System<'_>) -> Option<CachedFailure> {
+    pub fn failure(&self, host: &dyn Host) -> Option<CachedFailure> {
         let bytes = read_private(&self.path("failed")?)?;
         let record: FailureRecord<'_> = serde_json::from_slice(payload(&bytes)?).ok()?;
         if record.identity != self.identity {
             return None;
         }
-        let age = (system.now)().since(record.at, || same_boot(record.boot_id.as_deref(), system))?;
+        let age = host.now().since(record.at, || same_boot(record.boot_id.as_deref(), host))?;
         Some(CachedFailure {
             error: record.error,
             age,
@@ -257,9 +258,9 @@ impl<'a> Entry<'a> {
         secret: Option<&Secret>,
         was_brief: bool,
         retry_after: Duration,
-        system: &System<'_>,
+        host: &dyn Host,
     ) {
-        let at = (system.now)();
+        let at = host.now();
         let salted = secret.map(|secret| {
             let mut salt = [0; 8];
             // Without good randomness a salt is still a salt.
@@ -270,13 +271,13 @@ impl<'a> Entry<'a> {
         let record = FailureRecord {
             identity: self.identity.clone(),
             at,
-            boot_id: (system.boot_id)().map(Cow::Owned),
+            boot_id: host.boot_id().map(Cow::Owned),
             error: error.clone(),
             was_brief,
             retry_after_ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
             secret: salted,
         };
-        self.write("failed", &record, retry_after, system);
+        self.write("failed", &record, retry_after, host);
     }
 
     /// A lock of this entry, of which there are several by `turn`. Its name depends on the folder too: processes that do
@@ -284,10 +285,10 @@ impl<'a> Entry<'a> {
     ///
     /// There are 4096 names, so that the files, which are never removed, do not pile up; two identities of one name wait
     /// for each other, or do not wait for their own, without need.
-    pub fn lock(&self, turn: &str, system: &System<'_>) -> lock::Lock {
+    pub fn lock(&self, turn: &str, host: &dyn Host) -> lock::Lock {
         let dir = self.dir.as_deref().unwrap_or(Path::new(""));
         let name = fingerprint(format!("{} {turn} {}", self.name, dir.display()).as_bytes()) % 4096;
-        lock::Lock::open(format!("{name:03x}.lock"), system)
+        lock::Lock::open(format!("{name:03x}.lock"), host)
     }
 
     /// A name for the identity, good for files; different identities may share it, if rarely.
@@ -305,14 +306,14 @@ impl<'a> Entry<'a> {
     }
 
     /// Writes a record by rename, of use for `use_for` from now. A failure is worth a note and no more.
-    fn write(&self, extension: &str, record: &impl Serialize, use_for: Duration, system: &System<'_>) {
+    fn write(&self, extension: &str, record: &impl Serialize, use_for: Duration, host: &dyn Host) {
         let (Some(dir), Ok(json)) = (&self.dir, serde_json::to_vec(record)) else { return };
         let name = format!("{}.{extension}", self.name);
         let bytes = [header(&json).as_bytes(), &json].concat();
-        let now = (system.now)();
+        let now = host.now();
         match replace(dir, &name, &bytes, now.unix_seconds_after(use_for), now) {
-            Ok(()) => system.note(|| format!("cache: wrote {}", dir.join(&name).display())),
-            Err(error) => system.note(|| format!("cache: {} cannot be written: {error}", dir.join(&name).display())),
+            Ok(()) => host.note(|| format!("cache: wrote {}", dir.join(&name).display())),
+            Err(error) => host.note(|| format!("cache: {} cannot be written: {error}", dir.join(&name).display())),
         }
     }
 }
@@ -327,8 +328,8 @@ fn stored(issued: &Issued) -> Option<Stored<'_>> {
 }
 
 /// Whether a record was written under the kernel that runs now.
-fn same_boot(recorded: Option<&str>, system: &System<'_>) -> bool {
-    recorded.is_some() && recorded == (system.boot_id)().as_deref()
+fn same_boot(recorded: Option<&str>, host: &dyn Host) -> bool {
+    recorded.is_some() && recorded == host.boot_id().as_deref()
 }
 
 /// What stands before the JSON of a record.
@@ -358,7 +359,7 @@ fn read_private(path: &Path) -> Option<Vec<u8>> {
 ///
 /// The time of the file is set to `sweep_after`, in seconds since 1970, so that the sweep need not open it.
 fn replace(dir: &Path, name: &str, bytes: &[u8], sweep_after: i64, now: Moment) -> std::io::Result<()> {
-    files::survive_size_limit();
+    harden::survive_size_limit();
     let dir = private_dir(dir)?;
     // The name is not a secret: O_EXCL takes care of whoever guesses it. The sweep knows it by its end.
     // The time tells processes apart that have one number in different containers.

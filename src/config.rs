@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Kind, Result};
-use crate::files::{self, Links};
+use crate::host::Host;
 use crate::origin::Origin;
+use crate::os::files::{self, Links};
 use crate::patch::{self, Key};
 use crate::profile::{self, Draft, InvalidValue, Profile};
 use crate::secret::Source;
-use crate::system::System;
 
 pub use edit::{ConfigFile, create, replace};
 
@@ -35,12 +35,12 @@ pub fn find_profile(
     file: Option<&Path>,
     named: Option<&str>,
     asked: Option<&Origin>,
-    system: &System<'_>,
+    host: &dyn Host,
 ) -> Result<Option<Profile>> {
-    let named = named.map(str::to_owned).or_else(|| system.var("RUNAI_PROFILE"));
+    let named = named.map(str::to_owned).or_else(|| host.var("RUNAI_PROFILE"));
     // Variables that nobody asked for cannot spoil a call that names its profile.
     let from_env = match named.as_deref() {
-        None | Some(profile::ENV) => profile::from_env(system)?,
+        None | Some(profile::ENV) => profile::from_env(host)?,
         Some(_) => None,
     };
     match (named.as_deref(), asked, &from_env) {
@@ -53,7 +53,7 @@ pub fn find_profile(
         }
         _ => {}
     }
-    let from_file = configuration(file, asked.is_some() && from_env.is_some(), system)?;
+    let from_file = configuration(file, asked.is_some() && from_env.is_some(), host)?;
     let Some((config, path)) = from_file else { return named_profile(from_env, asked) };
     let found = match (named, asked) {
         (Some(name), _) => config.named(&name),
@@ -69,12 +69,12 @@ pub fn find_profile(
 ///
 /// # Errors
 /// As for [`find_profile`].
-pub fn profiles(file: Option<&Path>, named: Option<&str>, system: &System<'_>) -> Result<Vec<Profile>> {
-    if named.is_some() || system.var("RUNAI_PROFILE").is_some() {
-        return Ok(find_profile(file, named, None, system)?.into_iter().collect());
+pub fn profiles(file: Option<&Path>, named: Option<&str>, host: &dyn Host) -> Result<Vec<Profile>> {
+    if named.is_some() || host.var("RUNAI_PROFILE").is_some() {
+        return Ok(find_profile(file, named, None, host)?.into_iter().collect());
     }
-    let from_env = profile::from_env(system)?;
-    let from_file = configuration(file, from_env.is_some(), system)?;
+    let from_env = profile::from_env(host)?;
+    let from_file = configuration(file, from_env.is_some(), host)?;
     let mut profiles = from_file.map_or_else(Vec::new, |(config, _)| config.profiles);
     profiles.extend(from_env);
     Ok(profiles)
@@ -82,20 +82,20 @@ pub fn profiles(file: Option<&Path>, named: Option<&str>, system: &System<'_>) -
 
 /// What the file says, and where it is. `None`: there is no file, which is no error if it `may_miss`, because the
 /// environment may be all there is.
-fn configuration(file: Option<&Path>, may_miss: bool, system: &System<'_>) -> Result<Option<(Config, PathBuf)>> {
-    let (path, text) = match place(file, system).and_then(Place::read) {
+fn configuration(file: Option<&Path>, may_miss: bool, host: &dyn Host) -> Result<Option<(Config, PathBuf)>> {
+    let (path, text) = match place(file, host).and_then(Place::read) {
         Ok(found) => found,
         Err(error) if error.is_missing && may_miss => return Ok(None),
-        Err(error) => return Err(if error.is_missing { half_set(error.error, system) } else { error.error }),
+        Err(error) => return Err(if error.is_missing { half_set(error.error, host) } else { error.error }),
     };
     let config = Config::parse(&text, &path.to_string_lossy()).map_err(|wrong| wrong.in_file(&path))?;
     Ok(Some((config, path)))
 }
 
 /// There is no file; if there is part of a profile in the environment, that is what is missing.
-fn half_set(error: Error, system: &System<'_>) -> Error {
+fn half_set(error: Error, host: &dyn Host) -> Error {
     let set = ["RUNAI_URL", "RUNAI_BASE_URL", "RUNAI_CLIENT_SECRET", "RUNAI_CLIENT_SECRET_FILE", "RUNAI_TOKEN_URL"];
-    match set.into_iter().find(|name| system.var(name).is_some()) {
+    match set.into_iter().find(|name| host.var(name).is_some()) {
         Some(name) => Error::config(
             format!("{name} is set but RUNAI_CLIENT_ID is not, and {}", error.what),
             "set RUNAI_CLIENT_ID to the application's name as well, or write the file (see the README)",
@@ -120,10 +120,11 @@ struct ReadError {
     is_missing: bool,
 }
 
-fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place, ReadError> {
+fn place(file: Option<&Path>, host: &dyn Host) -> Result<Place, ReadError> {
     let chosen = match file {
         Some(path) => Some((path.to_owned(), "--config")),
-        None => (system.env)("RUNAI_CREDENTIAL_CONFIG")
+        None => host
+            .var_os("RUNAI_CREDENTIAL_CONFIG")
             .filter(|path| !path.is_empty())
             .map(|path| (PathBuf::from(path), "RUNAI_CREDENTIAL_CONFIG")),
     };
@@ -137,7 +138,7 @@ fn place(file: Option<&Path>, system: &System<'_>) -> Result<Place, ReadError> {
         }
         return Ok(Place { path });
     }
-    let base = system.dir("XDG_CONFIG_HOME").or_else(|| system.dir("HOME").map(|home| home.join(".config")));
+    let base = host.dir("XDG_CONFIG_HOME").or_else(|| host.dir("HOME").map(|home| home.join(".config")));
     match base {
         Some(base) => Ok(Place { path: base.join("runai-credential/config.json") }),
         None => {

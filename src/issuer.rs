@@ -13,9 +13,9 @@ use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use crate::error::{Error, FailedRequest, Result};
+use crate::host::{Deadline, Host, Moment};
 use crate::profile::{Profile, Proof};
 use crate::secret::{self, Secret};
-use crate::system::{Deadline, Moment, System};
 use crate::token::Grant;
 
 use request::Request;
@@ -35,19 +35,14 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config).
-pub fn proof(
-    profile: &Profile,
-    interactive: bool,
-    system: &System<'_>,
-    deadline: Deadline,
-) -> Result<(Secret, Deadline)> {
+pub fn proof(profile: &Profile, interactive: bool, host: &dyn Host, deadline: Deadline) -> Result<(Secret, Deadline)> {
     match &profile.proof {
         Proof::Secret(source, _) => {
-            system.note(|| format!("secret: reading {source}"));
-            source.read(&profile.keyring_entry(system), interactive, system, deadline)
+            host.note(|| format!("secret: reading {source}"));
+            source.read(&profile.keyring_entry(host), interactive, host, deadline)
         }
         Proof::Assertion(path) => {
-            system.note(|| format!("assertion: reading {}", path.display()));
+            host.note(|| format!("assertion: reading {}", path.display()));
             Ok((secret::read_assertion(path)?, deadline))
         }
     }
@@ -61,20 +56,15 @@ pub fn proof(
 /// # Errors
 /// [`Kind::Denied`](crate::error::Kind::Denied) if the server refused, [`Kind::Unreachable`](crate::error::Kind::Unreachable)
 /// if there was no usable answer, [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
-pub fn fetch(
-    profile: &Profile,
-    proof: &Secret,
-    system: &System<'_>,
-    deadline: Deadline,
-) -> Result<Grant, FailedRequest> {
-    let route = Route::of(profile, system)?;
+pub fn fetch(profile: &Profile, proof: &Secret, host: &dyn Host, deadline: Deadline) -> Result<Grant, FailedRequest> {
+    let route = Route::of(profile, host)?;
     let request = request::write(profile, proof);
     for attempt in 1.. {
-        let obtained = (system.now)();
-        system.note(|| format!("request: POST {} ({}, attempt {attempt})", profile.endpoint, profile.api.name()));
+        let obtained = host.now();
+        host.note(|| format!("request: POST {} ({}, attempt {attempt})", profile.endpoint, profile.api.name()));
         let failure = match route.send(&request, deadline) {
             Ok(response) => {
-                system.note(|| format!("answer: HTTP {}, {} bytes", response.status, response.body.len()));
+                host.note(|| format!("answer: HTTP {}, {} bytes", response.status, response.body.len()));
                 match answer::read(profile, proof, &response, obtained) {
                     Ok(grant) => return Ok(grant),
                     Err(failure) => failure,
@@ -94,7 +84,7 @@ pub fn fetch(
             };
             return Err(FailedRequest { error: failure.error, retry_after });
         }
-        system.note(|| format!("request: {}; trying again in {} ms", failure.error.what, pause.as_millis()));
+        host.note(|| format!("request: {}; trying again in {} ms", failure.error.what, pause.as_millis()));
         std::thread::sleep(pause);
     }
     unreachable!("the loop ends with its last attempt")
@@ -160,33 +150,33 @@ impl NetworkPath {
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
-pub fn way(profile: &Profile, system: &System<'_>) -> Result<NetworkPath> {
-    Ok(Route::of(profile, system)?.way())
+pub fn way(profile: &Profile, host: &dyn Host) -> Result<NetworkPath> {
+    Ok(Route::of(profile, host)?.way())
 }
 
 /// Sees whether the endpoint answers, without anybody's secret: the outcome is a refusal where all is well.
 ///
 /// # Errors
 /// As for [`way`].
-pub fn reach(profile: &Profile, system: &System<'_>, deadline: Deadline) -> Result<Probe> {
+pub fn reach(profile: &Profile, host: &dyn Host, deadline: Deadline) -> Result<Probe> {
     // What stands for the proof occurs in no answer, so nothing of the answer is hidden.
     let nobody = Secret::new(b"(no secret)", 16).map_err(|fault| Error::config(fault, ""))?;
-    ask(profile, &nobody, &request::empty(profile), system, deadline)
+    ask(profile, &nobody, &request::empty(profile), host, deadline)
 }
 
 /// Sends one request and tells all about it, for those who look for what is wrong.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config) if there is nothing to send it by: a broken `ca_file` or proxy.
-pub fn probe(profile: &Profile, proof: &Secret, system: &System<'_>, deadline: Deadline) -> Result<Probe> {
+pub fn probe(profile: &Profile, proof: &Secret, host: &dyn Host, deadline: Deadline) -> Result<Probe> {
     let request = request::write(profile, proof);
-    ask(profile, proof, &request, system, deadline)
+    ask(profile, proof, &request, host, deadline)
 }
 
-fn ask(profile: &Profile, proof: &Secret, request: &Request, system: &System<'_>, deadline: Deadline) -> Result<Probe> {
-    let route = Route::of(profile, system)?;
-    let asked = (system.now)();
-    system.note(|| format!("request: POST {} ({})", profile.endpoint, profile.api.name()));
+fn ask(profile: &Profile, proof: &Secret, request: &Request, host: &dyn Host, deadline: Deadline) -> Result<Probe> {
+    let route = Route::of(profile, host)?;
+    let asked = host.now();
+    host.note(|| format!("request: POST {} ({})", profile.endpoint, profile.api.name()));
     let (outcome, status, date) = match route.send(request, deadline) {
         Ok(response) => (answer::read(profile, proof, &response, asked), Some(response.status), response.date),
         Err(failure) => (Err(failure), None, None),

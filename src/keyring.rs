@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::system::{Deadline, System};
+use crate::host::{Deadline, Host};
 
 /// How long an access may take where nobody can answer a prompt. The call as a whole stays within three seconds.
 const ALONE: Duration = Duration::from_millis(2500);
@@ -39,9 +39,9 @@ impl Entry {
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config), as for all of these.
-    pub fn read(&self, interactive: bool, system: &System<'_>, deadline: Deadline) -> Result<(Vec<u8>, Deadline)> {
-        let patience = Patience::of(interactive, system, deadline);
-        let secret = self.access(patience, system, Act::Read)?;
+    pub fn read(&self, interactive: bool, host: &dyn Host, deadline: Deadline) -> Result<(Vec<u8>, Deadline)> {
+        let patience = Patience::of(interactive, host, deadline);
+        let secret = self.access(patience, host, Act::Read)?;
         let deadline = if patience.is_attended { deadline.later_by(patience.spent()) } else { deadline };
         Ok((secret, deadline))
     }
@@ -50,24 +50,24 @@ impl Entry {
     ///
     /// # Errors
     /// As for [`Entry::read`].
-    pub fn store(&self, secret: &str, system: &System<'_>) -> Result<()> {
-        let patience = Patience::of(true, system, Deadline::after(ATTENDED));
-        self.access(patience, system, Act::Store(secret.to_owned())).map(drop)
+    pub fn store(&self, secret: &str, host: &dyn Host) -> Result<()> {
+        let patience = Patience::of(true, host, Deadline::after(ATTENDED));
+        self.access(patience, host, Act::Store(secret.to_owned())).map(drop)
     }
 
     /// Removes the secret; whether there was one.
     ///
     /// # Errors
     /// As for [`Entry::read`].
-    pub fn remove(&self, system: &System<'_>) -> Result<bool> {
-        let patience = Patience::of(true, system, Deadline::after(ATTENDED));
-        Ok(!self.access(patience, system, Act::Remove)?.is_empty())
+    pub fn remove(&self, host: &dyn Host) -> Result<bool> {
+        let patience = Patience::of(true, host, Deadline::after(ATTENDED));
+        Ok(!self.access(patience, host, Act::Remove)?.is_empty())
     }
 
     /// Does something with the entry in a thread of its own, within the time there is for it.
-    fn access(&self, patience: Patience, system: &System<'_>, act: Act) -> Result<Vec<u8>> {
+    fn access(&self, patience: Patience, host: &dyn Host, act: Act) -> Result<Vec<u8>> {
         let done = if matches!(act, Act::Read) { "read" } else { "written" };
-        check_bus(system)?;
+        check_bus(host)?;
         let Entry { service, username } = self.clone();
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
@@ -176,8 +176,8 @@ struct Patience {
 }
 
 impl Patience {
-    fn of(interactive: bool, system: &System<'_>, deadline: Deadline) -> Patience {
-        let is_attended = interactive && is_attended(system);
+    fn of(interactive: bool, host: &dyn Host, deadline: Deadline) -> Patience {
+        let is_attended = interactive && is_attended(host);
         // Somebody who types is not bound by the time that a server has.
         let most = if is_attended { ATTENDED } else { deadline.left().min(ALONE) };
         Patience { is_attended, most, deadline: Deadline::after(most) }
@@ -193,8 +193,8 @@ impl Patience {
 }
 
 /// Whether somebody is there who could answer a prompt.
-fn is_attended(system: &System<'_>) -> bool {
-    ["DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(|name| system.var(name).is_some()) || (system.terminal)().is_some()
+fn is_attended(host: &dyn Host) -> bool {
+    ["DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(|name| host.var(name).is_some()) || host.terminal().is_some()
 }
 
 /// Refuses a session bus that is not a socket: the other kinds of address start programs (`unixexec:`, `autolaunch:`) or
@@ -203,12 +203,12 @@ fn is_attended(system: &System<'_>) -> bool {
 ///
 /// Source: D-Bus specification, "Server Addresses"; `dbus-sysdeps-unix.c`.
 #[cfg(target_os = "linux")]
-fn check_bus(system: &System<'_>) -> Result<()> {
+fn check_bus(host: &dyn Host) -> Result<()> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
     const HINT: &str =
         "run in a session with a keyring (dbus-run-session makes one), or keep the secret in a file or a variable";
-    if let Some(addresses) = (system.env)("DBUS_SESSION_BUS_ADDRESS").filter(|value| !value.is_empty()) {
+    if let Some(addresses) = host.var_os("DBUS_SESSION_BUS_ADDRESS").filter(|value| !value.is_empty()) {
         let addresses = addresses.to_string_lossy();
         if !addresses.split(';').filter(|address| !address.is_empty()).all(|address| address.starts_with("unix:")) {
             return Err(Error::config(
@@ -218,7 +218,7 @@ fn check_bus(system: &System<'_>) -> Result<()> {
         }
         return Ok(());
     }
-    let socket = system.dir("XDG_RUNTIME_DIR").map(|dir| dir.join("bus"));
+    let socket = host.dir("XDG_RUNTIME_DIR").map(|dir| dir.join("bus"));
     let is_ours = |path: &Path| {
         path.metadata()
             .is_ok_and(|meta| meta.file_type().is_socket() && meta.uid() == rustix::process::geteuid().as_raw())
@@ -230,6 +230,6 @@ fn check_bus(system: &System<'_>) -> Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn check_bus(_: &System<'_>) -> Result<()> {
+fn check_bus(_: &dyn Host) -> Result<()> {
     Ok(())
 }

@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
+use crate::host::Host;
 use crate::keyring;
 use crate::origin::Origin;
 use crate::secret::Source;
-use crate::system::System;
 use crate::token::Bearer;
 
 pub use draft::{Draft, InvalidValue, SOURCES, duration, proxy_url, remedy};
@@ -153,14 +153,14 @@ pub struct Profile {
 impl Profile {
     /// A variable about certificates, which counts only for the environment's own profile: for any other it could be set
     /// by whoever wrote a kubeconfig.
-    pub fn tls_variable(&self, name: &str, system: &System<'_>) -> Option<OsString> {
-        let value = if self.source == ENVIRONMENT { (system.env)(name) } else { None };
+    pub fn tls_variable(&self, name: &str, host: &dyn Host) -> Option<OsString> {
+        let value = if self.source == ENVIRONMENT { host.var_os(name) } else { None };
         value.filter(|value| !value.is_empty())
     }
 
     /// The certificates that are trusted beside the system's, or in their place: who names them, and where they are.
-    pub fn roots(&self, system: &System<'_>) -> Option<String> {
-        let variables = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| Some((name, self.tls_variable(name, system)?)));
+    pub fn roots(&self, host: &dyn Host) -> Option<String> {
+        let variables = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| Some((name, self.tls_variable(name, host)?)));
         let own = self.ca_file.as_ref().map(|path| ("ca_file", path.clone().into_os_string()));
         let named = variables.into_iter().chain([own]).flatten();
         let roots: Vec<String> = named.map(|(name, path)| format!("{name}={}", path.to_string_lossy())).collect();
@@ -168,8 +168,8 @@ impl Profile {
     }
 
     /// The place of its client's secret in the keyring.
-    pub fn keyring_entry(&self, system: &System<'_>) -> keyring::Entry {
-        keyring::Entry::new(&self.endpoint, &self.client_id, self.roots(system).as_deref())
+    pub fn keyring_entry(&self, host: &dyn Host) -> keyring::Entry {
+        keyring::Entry::new(&self.endpoint, &self.client_id, self.roots(host).as_deref())
     }
 
     /// Refuses a cluster that the profile does not name; a profile that names none serves all.

@@ -15,8 +15,6 @@ pub struct Reply {
     pub stderr: String,
     /// The exit status.
     pub status: u8,
-    /// The signal that ended the program we ran, to end by as well: who waits for us learns it as if we were not there.
-    pub signal: Option<i32>,
     /// To be appended to a file, but only once standard output has been delivered.
     pub then: Option<Append>,
 }

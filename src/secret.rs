@@ -12,9 +12,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::files::{self, Links};
+use crate::host::{Deadline, Host};
 use crate::keyring;
-use crate::system::{Deadline, System};
+use crate::os::files::{self, Links};
 
 /// Longest client secret in bytes.
 pub const MAX_SECRET: usize = 8 * 1024;
@@ -97,13 +97,13 @@ impl Source {
         &self,
         entry: &keyring::Entry,
         interactive: bool,
-        system: &System<'_>,
+        host: &dyn Host,
         mut deadline: Deadline,
     ) -> Result<(Secret, Deadline)> {
         let (bytes, hint) = match self {
             Source::Keyring => {
                 let bytes;
-                (bytes, deadline) = entry.read(interactive, system, deadline)?;
+                (bytes, deadline) = entry.read(interactive, host, deadline)?;
                 (bytes, "run runai-credential login, which replaces it")
             }
             Source::File(path) => (
@@ -111,7 +111,7 @@ impl Source {
                 "put the secret alone on the first line of the file, at most 8 KiB of printable ASCII",
             ),
             Source::Env(name) => {
-                let value = (system.env)(name).filter(|value| !value.is_empty()).ok_or_else(|| {
+                let value = host.var_os(name).filter(|value| !value.is_empty()).ok_or_else(|| {
                     Error::config(
                         format!("the variable {name}, which should hold the client secret, is not set"),
                         format!("set {name}, or name another client_secret in the profile"),
@@ -120,7 +120,7 @@ impl Source {
                 (value.into_encoded_bytes(), "set the variable to the secret and nothing else")
             }
             Source::Command(argv) => (
-                run(argv, system, deadline)?,
+                run(argv, host, deadline)?,
                 "make the command print the secret on one line of standard output and nothing else, at most 8 KiB of \
                  printable ASCII",
             ),
@@ -178,14 +178,14 @@ const KEPT: [&str; 7] = ["HOME", "USER", "LOGNAME", "LANG", "XDG_RUNTIME_DIR", "
 const SAFE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs a secret command and returns what it wrote to standard output, at most a little more than [`MAX_SECRET`].
-fn run(argv: &[String], system: &System<'_>, deadline: Deadline) -> Result<Vec<u8>> {
+fn run(argv: &[String], host: &dyn Host, deadline: Deadline) -> Result<Vec<u8>> {
     let Some((program, args)) = argv.split_first() else {
         return Err(Error::config("the secret command is empty", "give it an absolute path"));
     };
     let fault = |what: String| {
         Error::config(format!("the secret command {program} {what}"), format!("run it by hand to see why: {program}"))
     };
-    let kept = KEPT.iter().filter_map(|name| Some((*name, (system.env)(name)?)));
+    let kept = KEPT.iter().filter_map(|name| Some((*name, host.var_os(name)?)));
     let mut child = Command::new(program)
         .args(args)
         .env_clear()

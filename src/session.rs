@@ -9,10 +9,10 @@ use crate::broker::{Broker, Budget, Fetch, TokenRequirements};
 use crate::cache::{Entry, Identity};
 use crate::config;
 use crate::error::{Error, Kind, Result};
+use crate::host::Host;
 use crate::issuer;
 use crate::origin::Origin;
 use crate::profile::{Profile, Proof};
-use crate::system::System;
 use crate::token::{Bearer, Grant, LiveToken, Token};
 
 /// What the global options say about the token.
@@ -31,8 +31,8 @@ impl Choice {
     ///
     /// # Errors
     /// As for [`config::find_profile`].
-    pub fn profile(&self, system: &System<'_>) -> Result<Profile> {
-        self.find(None, system)?
+    pub fn profile(&self, host: &dyn Host) -> Result<Profile> {
+        self.find(None, host)?
             .ok_or_else(|| Error::config("there is no profile", "write a configuration (see the README)"))
     }
 
@@ -40,15 +40,15 @@ impl Choice {
     ///
     /// # Errors
     /// As for [`config::find_profile`].
-    pub fn profile_for(&self, origin: &Origin, system: &System<'_>) -> Result<Option<Profile>> {
-        self.find(Some(origin), system)
+    pub fn profile_for(&self, origin: &Origin, host: &dyn Host) -> Result<Option<Profile>> {
+        self.find(Some(origin), host)
     }
 
     /// The profile whose token may go to this URL.
     ///
     /// # Errors
     /// [`Kind::NotOurs`] if that is nobody's, and as for [`config::find_profile`].
-    pub fn profile_for_url(&self, url: &str, system: &System<'_>) -> Result<Profile> {
+    pub fn profile_for_url(&self, url: &str, host: &dyn Host) -> Result<Profile> {
         let not_ours = |why: &str| {
             // User info may be a password, and what is no URL may be anything.
             let shown = if url.contains('@') { "the URL" } else { url };
@@ -59,21 +59,21 @@ impl Choice {
             )
         };
         let (origin, _) = Origin::of_url(url).map_err(|fault| not_ours(&format!("it {fault}")))?;
-        self.profile_for(&origin, system)?.ok_or_else(|| not_ours("no profile has its origin in its hosts"))
+        self.profile_for(&origin, host)?.ok_or_else(|| not_ours("no profile has its origin in its hosts"))
     }
 
     /// All profiles that a call about an origin may mean.
     ///
     /// # Errors
     /// As for [`config::find_profile`].
-    pub fn profiles(&self, system: &System<'_>) -> Result<Vec<Profile>> {
-        config::profiles(self.config.as_deref(), self.profile.as_deref(), system)
+    pub fn profiles(&self, host: &dyn Host) -> Result<Vec<Profile>> {
+        config::profiles(self.config.as_deref(), self.profile.as_deref(), host)
     }
 
-    fn find(&self, asked: Option<&Origin>, system: &System<'_>) -> Result<Option<Profile>> {
-        let found = config::find_profile(self.config.as_deref(), self.profile.as_deref(), asked, system)?;
+    fn find(&self, asked: Option<&Origin>, host: &dyn Host) -> Result<Option<Profile>> {
+        let found = config::find_profile(self.config.as_deref(), self.profile.as_deref(), asked, host)?;
         if let Some(profile) = &found {
-            system.note(|| format!("profile: {} ({}, client {})", profile.name, profile.endpoint, profile.client_id));
+            host.note(|| format!("profile: {} ({}, client {})", profile.name, profile.endpoint, profile.client_id));
         }
         Ok(found)
     }
@@ -87,7 +87,7 @@ impl Choice {
 /// A profile on this machine: its token, its place in the cache, and how a token is fetched.
 pub struct Session<'a> {
     profile: &'a Profile,
-    system: &'a System<'a>,
+    host: &'a dyn Host,
     entry: Entry<'a>,
 }
 
@@ -101,9 +101,9 @@ pub struct LastFailure {
 
 impl<'a> Session<'a> {
     /// The session of a profile. It opens nothing.
-    pub fn new(profile: &'a Profile, system: &'a System<'_>) -> Session<'a> {
-        let entry = Entry::new(cache_dir(profile, system), identity(profile, system));
-        Session { profile, system, entry }
+    pub fn new(profile: &'a Profile, host: &'a dyn Host) -> Session<'a> {
+        let entry = Entry::new(cache_dir(profile, host), identity(profile, host));
+        Session { profile, host, entry }
     }
 
     /// Returns a token that meets the requirements, by the broker's policy. The two closures are all that a miss has beyond
@@ -112,32 +112,32 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Of the secret source, of the server, or [`Kind::TooShort`].
     pub fn token(self, want: &TokenRequirements) -> Result<LiveToken> {
-        let Session { profile, system, entry } = self;
+        let Session { profile, host, entry } = self;
         let mut fetch = Fetch {
-            secret: &mut |budget, deadline| issuer::proof(profile, budget == Budget::Full, system, deadline),
-            request: &mut |proof, deadline| issuer::fetch(profile, proof, system, deadline),
+            secret: &mut |budget, deadline| issuer::proof(profile, budget == Budget::Full, host, deadline),
+            request: &mut |proof, deadline| issuer::fetch(profile, proof, host, deadline),
         };
-        Broker { entry, system, timeout: profile.timeout }.obtain(want, &mut fetch)
+        Broker { entry, host, timeout: profile.timeout }.obtain(want, &mut fetch)
     }
 
     /// Returns the cached token, whether it is still usable or not.
     pub fn cached(&self, bearer: Bearer) -> Option<LiveToken> {
-        self.entry.read(bearer, self.system)
+        self.entry.read(bearer, self.host)
     }
 
     /// Removes the cached token if it is this one.
     pub fn forget(&self, bearer: Bearer, token: &Token) {
-        self.entry.forget(bearer, Some(token), self.system);
+        self.entry.forget(bearer, Some(token), self.host);
     }
 
     /// Keeps what the token endpoint gave.
     pub fn keep(&self, grant: &Grant) {
-        self.entry.store(grant, self.system);
+        self.entry.store(grant, self.host);
     }
 
     /// Returns the last failure, unless a token came after it.
     pub fn last_failure(&self) -> Option<LastFailure> {
-        self.entry.failure(self.system).map(|failure| LastFailure { error: failure.error, age: failure.age })
+        self.entry.failure(self.host).map(|failure| LastFailure { error: failure.error, age: failure.age })
     }
 
     /// Removes all that is kept for the profile.
@@ -150,19 +150,19 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Why tokens cannot be kept.
     pub fn check_cache(&self) -> Result<&Path, String> {
-        self.entry.check(self.system)
+        self.entry.check(self.host)
     }
 }
 
 /// What decides which token the endpoint gives, and so what may share a cached one.
-fn identity<'a>(profile: &'a Profile, system: &System<'_>) -> Identity<'a> {
+fn identity<'a>(profile: &'a Profile, host: &dyn Host) -> Identity<'a> {
     let auth = match &profile.proof {
         Proof::Secret(_, auth) => Cow::Borrowed(auth.name()),
         Proof::Assertion(path) => Cow::Owned(format!("assertion {}", path.display())),
     };
     Identity {
         source: profile.source.as_str().into(),
-        roots: profile.roots(system).map(Cow::Owned),
+        roots: profile.roots(host).map(Cow::Owned),
         endpoint: profile.endpoint.as_str().into(),
         api: profile.api.name().into(),
         client_id: profile.client_id.as_str().into(),
@@ -174,12 +174,11 @@ fn identity<'a>(profile: &'a Profile, system: &System<'_>) -> Identity<'a> {
 }
 
 /// Where tokens are kept, if they are to be kept and there is a place.
-fn cache_dir(profile: &Profile, system: &System<'_>) -> Option<PathBuf> {
+fn cache_dir(profile: &Profile, host: &dyn Host) -> Option<PathBuf> {
     if !profile.cached {
         return None;
     }
-    system
-        .dir("RUNAI_CREDENTIAL_CACHE_DIR")
-        .or_else(|| system.dir("XDG_CACHE_HOME").map(|dir| dir.join("runai-credential")))
-        .or_else(|| system.dir("HOME").map(|dir| dir.join(".cache/runai-credential")))
+    host.dir("RUNAI_CREDENTIAL_CACHE_DIR")
+        .or_else(|| host.dir("XDG_CACHE_HOME").map(|dir| dir.join("runai-credential")))
+        .or_else(|| host.dir("HOME").map(|dir| dir.join(".cache/runai-credential")))
 }

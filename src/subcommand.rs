@@ -6,9 +6,9 @@
 use clap::{ArgMatches, Command};
 
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::reply::Reply;
 use crate::session::Choice;
-use crate::system::System;
 
 /// The name of the program, as a kubeconfig has it and as further names link to it.
 pub const PROGRAM: &str = "runai-credential";
@@ -32,7 +32,7 @@ pub struct Context<'a> {
     /// The global options that choose a token.
     pub choice: Choice,
     /// The machine.
-    pub system: &'a System<'a>,
+    pub host: &'a dyn Host,
     /// Builds the grammar of the whole program, for completions and man pages.
     pub whole_grammar: fn() -> Command,
 }

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use crate::system::Moment;
+use crate::host::Moment;
 
 /// Longest token in bytes. Keycloak tokens with many roles reach a few KiB; most servers stop reading headers at 8 to 32.
 pub const MAX_TOKEN: usize = 32 * 1024;

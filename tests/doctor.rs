@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use runai_credential::system::Moment;
+use runai_credential::os::clock;
 use serde_json::{Value, json};
 
 use support::issuer::Options;
@@ -64,7 +64,7 @@ fn names(outcome: &Outcome, wanted: &str, faults: &[(&str, &str)]) {
 
 /// The `Date` of a server whose clock is this many seconds behind ours.
 fn date(behind: i64) -> String {
-    let now = Moment::of_machine().unix_ms / 1000;
+    let now = clock::now().unix_ms / 1000;
     let there = chrono::DateTime::from_timestamp(now - behind, 0).expect("a time");
     there.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::cache::lock::{Guard, Waited};
 use crate::cache::{CachedFailure, Entry, fingerprint};
 use crate::error::{Error, FailedRequest, Kind, Result};
+use crate::host::{Deadline, Host, Moment};
 use crate::secret::Secret;
-use crate::system::{Deadline, Moment, System};
 use crate::token::{Bearer, Grant, LiveToken, Token, Validity};
 use rejection::Caller;
 
@@ -68,7 +68,7 @@ pub struct Broker<'a> {
     /// Its place in the cache.
     pub entry: Entry<'a>,
     /// The world.
-    pub system: &'a System<'a>,
+    pub host: &'a dyn Host,
     /// Bounds a whole fetch: waiting for others, secret, retries.
     pub timeout: Duration,
 }
@@ -79,8 +79,8 @@ impl Broker<'_> {
     /// # Errors
     /// Of the secret source, of the server, or [`Kind::TooShort`].
     pub fn obtain(&self, want: &TokenRequirements, fetch: &mut Fetch<'_>) -> Result<LiveToken> {
-        let asked = (self.system.now)();
-        let cached = self.entry.read(want.bearer, self.system);
+        let asked = self.host.now();
+        let cached = self.entry.read(want.bearer, self.host);
         let caller = self.caller(want);
         let wanted = want.resolve(cached.as_ref());
         let good = cached.filter(|held| wanted.accepts(held));
@@ -89,7 +89,7 @@ impl Broker<'_> {
             Some(held) if rejected => self.replace_rejected(held, asked, wanted, fetch),
             Some(held) if self.is_due(&held, &wanted) => self.refresh(held, &wanted, fetch),
             Some(held) => {
-                self.system.note(|| "cache: hit".to_owned());
+                self.host.note(|| "cache: hit".to_owned());
                 held
             }
             None => wanted.check(self.replace(asked, &wanted, fetch)?)?,
@@ -104,13 +104,13 @@ impl Broker<'_> {
     /// The caller, if a return of it would mean something.
     fn caller(&self, want: &TokenRequirements) -> Option<Caller> {
         let detect_rejection = want.detect_rejection && self.entry.is_kept();
-        detect_rejection.then(|| Caller::recognise(self.entry.name(), self.system)).flatten()
+        detect_rejection.then(|| Caller::recognise(self.entry.name(), self.host)).flatten()
     }
 
     /// Whether another token would be better, though this one may be the answer.
     fn is_due(&self, held: &LiveToken, want: &ResolvedRequirements) -> bool {
         // The host's name is asked for only where its share of the window matters.
-        let jitter = || fingerprint((self.system.host)().as_bytes());
+        let jitter = || fingerprint(self.host.name().as_bytes());
         held.validity.is_some_and(|life| {
             (life.refresh_due(0) && life.refresh_due(jitter())) || !life.covers(want.preferred_validity)
         })
@@ -126,23 +126,23 @@ impl Broker<'_> {
         want: ResolvedRequirements,
         fetch: &mut Fetch<'_>,
     ) -> LiveToken {
-        self.system
+        self.host
             .note(|| "cache: the caller is back before the expiry it was told, so its token was rejected".to_owned());
         if self.is_paused() {
             return held;
         }
         let want = ResolvedRequirements { exclude: Some(held.token.clone()), ..want };
         self.in_turn(asked, &want, Budget::Refresh, fetch).unwrap_or_else(|error| {
-            self.system.note(|| format!("refetch: {}; the cached token stays for now", error.what));
+            self.host.note(|| format!("refetch: {}; the cached token stays for now", error.what));
             held
         })
     }
 
     /// Whether a refresh failed a moment ago, so that nobody tries another one yet.
     fn is_paused(&self) -> bool {
-        let paused = self.entry.failure(self.system).is_some_and(|failure| failure.is_recent());
+        let paused = self.entry.failure(self.host).is_some_and(|failure| failure.is_recent());
         if paused {
-            self.system.note(|| "refresh: a moment ago it failed, so the cached token stays for now".to_owned());
+            self.host.note(|| "refresh: a moment ago it failed, so the cached token stays for now".to_owned());
         }
         paused
     }
@@ -153,13 +153,13 @@ impl Broker<'_> {
         if self.is_paused() {
             return held;
         }
-        let lock = self.entry.lock("first", self.system);
+        let lock = self.entry.lock("first", self.host);
         let Some(guard) = lock.try_take() else {
-            self.system.note(|| "refresh: another process is at it".to_owned());
+            self.host.note(|| "refresh: another process is at it".to_owned());
             return held;
         };
         // Somebody may have been faster while we came here.
-        if let Some(newer) = self.entry.read(want.bearer, self.system)
+        if let Some(newer) = self.entry.read(want.bearer, self.host)
             && want.accepts(&newer)
             && !self.is_due(&newer, want)
         {
@@ -173,7 +173,7 @@ impl Broker<'_> {
         match answer {
             Ok(newer) => newer,
             Err(error) => {
-                self.system.note(|| format!("refresh: {}; the cached token stays for now", error.what));
+                self.host.note(|| format!("refresh: {}; the cached token stays for now", error.what));
                 held
             }
         }
@@ -183,11 +183,11 @@ impl Broker<'_> {
     fn replace(&self, asked: Moment, want: &ResolvedRequirements, fetch: &mut Fetch<'_>) -> Result<LiveToken> {
         let answer = self.in_turn(asked, want, Budget::Full, fetch).or_else(|error| {
             // Somebody else may have had more luck meanwhile.
-            self.entry.read(want.bearer, self.system).filter(|held| want.accepts(held)).ok_or(error)
+            self.entry.read(want.bearer, self.host).filter(|held| want.accepts(held)).ok_or(error)
         });
         if want.is_rejected {
             // Compare and forget: where no other token could be had, or kept, nobody is handed this one again.
-            self.entry.forget(want.bearer, want.exclude.as_ref(), self.system);
+            self.entry.forget(want.bearer, want.exclude.as_ref(), self.host);
         }
         answer
     }
@@ -208,7 +208,7 @@ impl Broker<'_> {
         // Whoever holds the first lock for half of our time is slow or stuck. The second one keeps all those who lose
         // patience with it from going at once; the last eighth is for going without any.
         for (turn, kept_back) in [("first", all / 2), ("second", all / 8)] {
-            let lock = self.entry.lock(turn, self.system);
+            let lock = self.entry.lock(turn, self.host);
             let patience = deadline.at_most(deadline.left().saturating_sub(kept_back));
             match lock.wait(patience, || self.news(asked, want)) {
                 Waited::News(answer) => return answer,
@@ -217,7 +217,7 @@ impl Broker<'_> {
                     if let Some(answer) = self.news(asked, want) {
                         return answer;
                     }
-                    if guard.was_used_since(asked, (self.system.now)()) {
+                    if guard.was_used_since(asked, self.host.now()) {
                         // A fetch has ended since we asked. What it brought is the best there is, even if it is not
                         // good enough, or the same again (but for a token that was rejected); if it brought nothing to
                         // share, those behind us would queue for nothing.
@@ -226,7 +226,7 @@ impl Broker<'_> {
                             true => want.could_take(held),
                             false => held.validity.is_some_and(Validity::usable),
                         };
-                        let best = self.entry.read(want.bearer, self.system).filter(is_best);
+                        let best = self.entry.read(want.bearer, self.host).filter(is_best);
                         return best.map_or_else(|| self.fetch(want, deadline, budget, fetch), Ok);
                     }
                     let answer = self.fetch(want, deadline, budget, fetch);
@@ -234,7 +234,7 @@ impl Broker<'_> {
                     return answer;
                 }
                 Waited::Nothing => {
-                    self.system.note(|| format!("lock: another process has had the {turn} one for too long"))
+                    self.host.note(|| format!("lock: another process has had the {turn} one for too long"))
                 }
             }
         }
@@ -245,11 +245,11 @@ impl Broker<'_> {
     fn leave(&self, guard: Guard<'_>, budget: Budget) {
         // Who had only the short time of a refresh is no witness that nothing better is to be had.
         if budget == Budget::Full {
-            guard.mark_use((self.system.now)());
+            guard.mark_use(self.host.now());
         }
         // Where the place did not answer in time, or there is none, nothing is asked of it again.
         if guard.has_place() {
-            Caller::prepare(self.system);
+            Caller::prepare(self.host);
         }
     }
 
@@ -262,19 +262,19 @@ impl Broker<'_> {
 
     /// What others have found out since `asked`: a token that will do, or a failure that would be ours as well.
     fn news(&self, asked: Moment, want: &ResolvedRequirements) -> Option<Result<LiveToken>> {
-        let waited = (self.system.now)().since(asked, || true).unwrap_or_default();
-        if let Some(held) = self.entry.read(want.bearer, self.system).filter(|held| want.accepts(held)) {
-            self.system.note(|| "cache: another process has fetched a token".to_owned());
+        let waited = self.host.now().since(asked, || true).unwrap_or_default();
+        if let Some(held) = self.entry.read(want.bearer, self.host).filter(|held| want.accepts(held)) {
+            self.host.note(|| "cache: another process has fetched a token".to_owned());
             return Some(Ok(held));
         }
-        let failure = self.entry.failure(self.system)?;
+        let failure = self.entry.failure(self.host)?;
         // Failures of a secret source are not shared, since another process may have another environment; refusals
         // are shared with those who come with the same secret, which has yet to be read.
         // Who had only the short time of a refresh says nothing about what the whole time would have brought.
         let is_news = failure.age <= waited && !failure.was_brief;
         let shared = failure.error.kind == Kind::Unreachable && (is_news || failure.age < failure.retry_after);
         shared.then(|| {
-            self.system.note(|| {
+            self.host.note(|| {
                 let rest = failure.retry_after.saturating_sub(failure.age).as_secs();
                 format!(
                     "failure: shared with another process, the server was not asked; it wants {rest} s more of peace"
@@ -294,9 +294,9 @@ impl Broker<'_> {
     ) -> Result<LiveToken> {
         let (mut secret, deadline) = (fetch.secret)(budget, deadline).inspect_err(|error| {
             // It pauses refreshes, but does not make anybody forget that the server refused a secret.
-            let refusal = self.entry.failure(self.system).filter(|failure| failure.error.kind == Kind::Denied);
+            let refusal = self.entry.failure(self.host).filter(|failure| failure.error.kind == Kind::Denied);
             if !refusal.is_some_and(|failure| failure.is_recent()) {
-                self.entry.fail(error, None, budget == Budget::Refresh, Duration::ZERO, self.system);
+                self.entry.fail(error, None, budget == Budget::Refresh, Duration::ZERO, self.host);
             }
         })?;
         if let Some(refusal) = self.remembered_refusal(&secret) {
@@ -308,30 +308,30 @@ impl Broker<'_> {
             && again != secret
         {
             // A secret that was rotated between our reading it and the server's.
-            self.system.note(|| "secret: it has changed meanwhile; trying the new one".to_owned());
+            self.host.note(|| "secret: it has changed meanwhile; trying the new one".to_owned());
             secret = again;
             answer = (fetch.request)(&secret, deadline);
         }
         let grant = answer.map_err(|failed| {
             let FailedRequest { error, retry_after } = failed;
-            self.entry.fail(&error, Some(&secret), budget == Budget::Refresh, retry_after, self.system);
+            self.entry.fail(&error, Some(&secret), budget == Budget::Refresh, retry_after, self.host);
             error
         })?;
-        self.entry.store(&grant, self.system);
-        self.entry.sweep(self.system);
+        self.entry.store(&grant, self.host);
+        self.entry.sweep(self.host);
         if grant.access.lifetime.is_none() {
-            self.system.note(|| "token: nobody says how long it lives, so it is used once and not kept".to_owned());
+            self.host.note(|| "token: nobody says how long it lives, so it is used once and not kept".to_owned());
         }
-        want.pick(&grant, (self.system.now)())
+        want.pick(&grant, self.host.now())
     }
 
     /// The refusal that this very secret met within the last half minute. A client that retries five times in a row,
     /// as kubectl does, then causes one request; a changed secret is tried at once.
     fn remembered_refusal(&self, secret: &Secret) -> Option<Error> {
-        let failure = self.entry.failure(self.system)?;
+        let failure = self.entry.failure(self.host)?;
         let same = failure.error.kind == Kind::Denied && failure.is_recent() && failure.was_with(secret);
         same.then(|| {
-            self.system.note(|| "refusal: remembered, the server was not asked".to_owned());
+            self.host.note(|| "refusal: remembered, the server was not asked".to_owned());
             failure.error
         })
     }

@@ -16,8 +16,9 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 
 use crate::cache::{fingerprint, lock};
-use crate::files;
-use crate::system::System;
+use crate::host::Host;
+use crate::os::files;
+use crate::os::harden;
 use crate::token::{LiveToken, Token};
 
 /// How often one caller may have its token replaced. A server that refuses every token is not helped by more of them, and
@@ -54,10 +55,10 @@ struct Mark {
 impl Caller {
     /// Recognises the process that called us for the identity called `name`; `None` where there is no place for marks, or
     /// no way to tell processes apart.
-    pub fn recognise(name: &str, system: &System<'_>) -> Option<Caller> {
-        let parent = (system.parent)()?;
+    pub fn recognise(name: &str, host: &dyn Host) -> Option<Caller> {
+        let parent = host.caller()?;
         // The place where locks live is the first that is there; marks in a later one are not those of its callers.
-        let place = lock::places(system).into_iter().find(|place| place.is_dir())?;
+        let place = lock::places(host).into_iter().find(|place| place.is_dir())?;
         let marks = open(&place.join(NAME))?;
         let key = fingerprint(format!("{parent} {name}").as_bytes());
         let mut slot = [0; SLOT];
@@ -67,20 +68,20 @@ impl Caller {
 
     /// Makes the file of marks where locks live, if there is none. Part of a fetch, whoever asked for it: the next caller
     /// may be one that comes back.
-    pub fn prepare(system: &System<'_>) {
+    pub fn prepare(host: &dyn Host) {
         let make = |place: &Path| {
             let dir = lock::open_place(place)?;
             if open(&place.join(NAME)).is_some() {
                 return Ok(());
             }
-            files::survive_size_limit();
+            harden::survive_size_limit();
             let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
             File::from(rustix::fs::openat(&dir, NAME, flags, Mode::RUSR | Mode::WUSR)?).set_len(SLOTS * SLOT as u64)
         };
-        for place in lock::places(system) {
+        for place in lock::places(host) {
             match make(&place) {
                 Ok(()) => return,
-                Err(error) => system.note(|| format!("marks: not in {}: {error}", place.display())),
+                Err(error) => host.note(|| format!("marks: not in {}: {error}", place.display())),
             }
         }
     }
@@ -151,7 +152,7 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::Moment;
+    use crate::host::Moment;
     use crate::token::Validity;
 
     fn held(age: u64, token: &str) -> LiveToken {

@@ -13,8 +13,9 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 
 use super::private_dir;
-use crate::files;
-use crate::system::{Deadline, Moment, System};
+use crate::host::{Deadline, Host, Moment};
+use crate::os::files;
+use crate::os::harden;
 
 /// The lock of one identity, not yet taken.
 pub struct Lock(Option<File>);
@@ -60,9 +61,9 @@ impl Guard<'_> {
 
 impl Lock {
     /// Opens the lock called `name` in the first usable place, within a bounded time.
-    pub fn open(name: String, system: &System<'_>) -> Lock {
-        files::survive_size_limit();
-        let places = places(system);
+    pub fn open(name: String, host: &dyn Host) -> Lock {
+        harden::survive_size_limit();
+        let places = places(host);
         let (sender, receiver) = mpsc::channel();
         // A file system that hangs cannot be interrupted, only left alone.
         let opened = std::thread::Builder::new().spawn(move || {
@@ -80,10 +81,10 @@ impl Lock {
         {
             match file {
                 Ok(file) => return Lock(Some(file)),
-                Err(error) => system.note(|| format!("lock: not in {}: {error}", place.display())),
+                Err(error) => host.note(|| format!("lock: not in {}: {error}", place.display())),
             }
         }
-        system.note(|| "lock: there is no place for one; going on without".to_owned());
+        host.note(|| "lock: there is no place for one; going on without".to_owned());
         Lock(None)
     }
 
@@ -130,10 +131,10 @@ pub enum Waited<'a, T> {
 
 /// Folders for locks, best first: the user's run-time folder, which is local by definition, then one of our own below
 /// the system's temporary folder.
-pub fn places(system: &System<'_>) -> Vec<PathBuf> {
+pub fn places(host: &dyn Host) -> Vec<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
-    let run = system.dir("XDG_RUNTIME_DIR").map(|dir| dir.join("runai-credential"));
-    let temporary = system.dir("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
+    let run = host.dir("XDG_RUNTIME_DIR").map(|dir| dir.join("runai-credential"));
+    let temporary = host.dir("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
     let mut places: Vec<PathBuf> = run.into_iter().collect();
     places.push(temporary.join(format!("runai-credential-{uid}")));
     places

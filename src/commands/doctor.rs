@@ -11,12 +11,12 @@ use crate::helpers::{
     self,
     check::{Finding, Outcome, Report, Step},
 };
+use crate::host::Deadline;
 use crate::issuer::{self, Probe};
 use crate::profile::{self, Profile, Proof};
 use crate::reply::Reply;
 use crate::session::{Choice, Session};
 use crate::subcommand::{Context, Subcommand};
-use crate::system::Deadline;
 use crate::token::{Bearer, Grant, rfc3339};
 
 /// The subcommand.
@@ -62,11 +62,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Looks at everything and says what it found. The exit status is that of the first fault, 0 if a call would succeed.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
-    let Context { choice, system, .. } = context;
+    let (choice, host) = (&context.choice, context.host);
     let text = |id: &str| matches.get_one::<String>(id).cloned();
     let options = Options { json: text("format").as_deref() == Some("json"), audience: text("audience") };
-    let mut report = Report::new(system);
-    let profile = choice.profile(system);
+    let mut report = Report::new(host);
+    let profile = choice.profile(host);
     match &profile {
         Ok(profile) => {
             let Profile { name, source, client_id, endpoint, api, .. } = profile;
@@ -81,7 +81,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         call(profile, &mut report)
     });
     // How much the audience of a token matters depends on who asks for it.
-    let mut tools = Report::new(system);
+    let mut tools = Report::new(host);
     for check in helpers::ALL.iter().filter_map(|helper| helper.check) {
         check(profile.as_ref(), choice, &mut tools);
     }
@@ -97,13 +97,13 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
 
 /// Variables that people set and then wonder about.
 fn variables(profile: &Profile, choice: &Choice, report: &mut Report<'_>) {
-    let system = report.system;
+    let host = report.host;
     let unused = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
         .into_iter()
-        .find(|name| system.var(name).is_some() && profile.tls_variable(name, system).is_none());
+        .find(|name| host.var(name).is_some() && profile.tls_variable(name, host).is_none());
     let shadowed = profile.name == profile::ENV
         && choice.profile.is_none()
-        && Choice { profile: None, ..choice.clone() }.profiles(system).is_ok_and(|profiles| profiles.len() > 1);
+        && Choice { profile: None, ..choice.clone() }.profiles(host).is_ok_and(|profiles| profiles.len() > 1);
     let found = if let Some(name) = unused {
         Finding::warning(
             format!("{name} is set and not used: it counts only for the profile env"),
@@ -122,8 +122,8 @@ fn variables(profile: &Profile, choice: &Choice, report: &mut Report<'_>) {
 
 /// The call itself: secret, way, server, clock, cache. What the server granted, if it did.
 fn call(profile: &Profile, report: &mut Report<'_>) -> Option<Grant> {
-    let system = report.system;
-    let proof = issuer::proof(profile, true, system, Deadline::after(profile.timeout));
+    let host = report.host;
+    let proof = issuer::proof(profile, true, host, Deadline::after(profile.timeout));
     let from = match &profile.proof {
         Proof::Secret(source, _) => source.to_string(),
         Proof::Assertion(path) => format!("the assertion in {}", path.display()),
@@ -133,7 +133,7 @@ fn call(profile: &Profile, report: &mut Report<'_>) -> Option<Grant> {
         Err(error) => report.add("secret", error.clone()),
     }
 
-    let way = match issuer::way(profile, system) {
+    let way = match issuer::way(profile, host) {
         Ok(way) => way,
         Err(error) => {
             report.add("proxy", error);
@@ -154,8 +154,8 @@ fn call(profile: &Profile, report: &mut Report<'_>) -> Option<Grant> {
     }
 
     let probe = match &proof {
-        Ok((proof, _)) => issuer::probe(profile, proof, system, Deadline::after(PATIENCE)),
-        Err(_) => issuer::reach(profile, system, Deadline::after(PATIENCE)),
+        Ok((proof, _)) => issuer::probe(profile, proof, host, Deadline::after(PATIENCE)),
+        Err(_) => issuer::reach(profile, host, Deadline::after(PATIENCE)),
     };
     let grant = match probe {
         Ok(probe) => server(&probe, proof.is_ok(), &way.trusts, report),
@@ -217,8 +217,8 @@ fn clock(probe: &Probe) -> Finding {
 
 /// Keeps the token that was granted, as a call would.
 fn cache(profile: &Profile, grant: Option<&Grant>, report: &mut Report<'_>) {
-    let system = report.system;
-    let session = Session::new(profile, system);
+    let host = report.host;
+    let session = Session::new(profile, host);
     if let Some(grant) = grant {
         session.keep(grant);
     }

@@ -23,10 +23,10 @@ fn grammar(command: Command) -> Command {
 
 /// Takes away what `login` put in place.
 fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
-    let Context { choice, system, .. } = context;
-    let file = ConfigFile::open(choice.config.as_deref(), system)?;
+    let (choice, host) = (&context.choice, context.host);
+    let file = ConfigFile::open(choice.config.as_deref(), host)?;
     let (profiles, default) = file.profiles()?;
-    let name = choice.profile.clone().or_else(|| system.var("RUNAI_PROFILE")).or(default).ok_or_else(|| {
+    let name = choice.profile.clone().or_else(|| host.var("RUNAI_PROFILE")).or(default).ok_or_else(|| {
         Error::config(
             format!("{} has no profile, or several and no default", file.path().display()),
             "name the one to log out of with --profile",
@@ -39,11 +39,11 @@ fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let file = file.without(&name)?;
     let mut said = String::new();
     match &profile.proof {
-        Proof::Secret(Source::Keyring, _) if is_shared(&file, &profile, system)? => {
+        Proof::Secret(Source::Keyring, _) if is_shared(&file, &profile, host)? => {
             said += "  secret: stays in the keyring, another profile uses it\n";
         }
         Proof::Secret(Source::Keyring, _) => {
-            let removed = profile.keyring_entry(system).remove(system)?;
+            let removed = profile.keyring_entry(host).remove(host)?;
             said += if removed { "  secret: removed from the keyring\n" } else { "  secret: was not in the keyring\n" };
         }
         Proof::Secret(Source::File(path), _) if *path == secret_file_beside_config(&file, &name) => {
@@ -55,7 +55,7 @@ fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         Proof::Secret(source, _) => said += &format!("  secret: stays where it is, in {source}\n"),
         Proof::Assertion(path) => said += &format!("  assertion: stays where it is, in {}\n", path.display()),
     }
-    Session::new(&profile, system).clear();
+    Session::new(&profile, host).clear();
     file.save()?;
     said += &format!("  config: the profile is gone from {}\n", file.path().display());
     Ok(Reply::of(format!(

@@ -12,14 +12,14 @@ use serde_json::{Map, Value};
 
 use crate::config::{self, ConfigFile};
 use crate::error::{Error, Kind, Result, printable};
-use crate::files::{self, Links};
 use crate::helpers::plan::{Action, SetupContext};
 use crate::helpers::{self, Setup};
+use crate::host::Host;
+use crate::os::files::{self, Links};
+use crate::os::process::run as run_program;
 use crate::reply::Reply;
 use crate::session::Choice;
 use crate::subcommand::{Context, PROGRAM, Subcommand, USAGE_HINT};
-use crate::system::System;
-use crate::tools::run as run_program;
 
 /// The subcommand.
 pub static SUBCOMMAND: Subcommand =
@@ -53,15 +53,15 @@ fn tools() -> impl Iterator<Item = (&'static str, &'static Setup)> {
 
 /// Makes a tool call this program, or undoes that.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
-    let Context { choice, system, .. } = context;
+    let (choice, host) = (&context.choice, context.host);
     let (print, undo) = (matches.get_flag("print"), matches.get_flag("undo"));
     let named = matches.get_one::<String>("tool").map(String::as_str);
     let Some((tool, setup)) = tools().find(|(name, _)| Some(*name) == named) else {
         return Err(Error::new(Kind::Usage, "no tool was named", USAGE_HINT));
     };
-    let memory = Memory::open(choice, system)?;
+    let memory = Memory::open(choice, host)?;
     let kubeconfig_context = matches.get_one::<String>("context").map(String::as_str);
-    let scene = SetupContext { choice, system, tool, kubeconfig_context, memory: memory.known.get(tool) };
+    let scene = SetupContext { choice, host, tool, kubeconfig_context, memory: memory.known.get(tool) };
     if undo && scene.memory.is_none() {
         return Ok(Reply::of(format!("Nothing to undo: setup {tool} has changed nothing.\n")));
     }
@@ -134,8 +134,8 @@ struct Memory {
 }
 
 impl Memory {
-    fn open(choice: &Choice, system: &System<'_>) -> Result<Memory> {
-        let path = ConfigFile::open(choice.config.as_deref(), system)?.path().with_file_name("setup.json");
+    fn open(choice: &Choice, host: &dyn Host) -> Result<Memory> {
+        let path = ConfigFile::open(choice.config.as_deref(), host)?.path().with_file_name("setup.json");
         let broken = |why: String| {
             let what = format!("{}, which says what setup has changed, cannot be read: {why}", path.display());
             Error::config(what, "correct it, or remove it and undo by hand")

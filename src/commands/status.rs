@@ -5,11 +5,11 @@ use clap::{Arg, ArgMatches, Command};
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::host::Host;
 use crate::profile::{Profile, Proof};
 use crate::reply::Reply;
 use crate::session::{Choice, Session};
 use crate::subcommand::{Context, Subcommand};
-use crate::system::System;
 use crate::token::rfc3339;
 
 /// The subcommand.
@@ -85,23 +85,21 @@ impl Format {
 
 /// Says what there is.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
-    let Context { choice, system, .. } = context;
+    let (choice, host) = (&context.choice, context.host);
     let format = matches.get_one::<String>("format").and_then(|name| Format::named(name)).unwrap_or(Format::Table);
-    let profiles = choice.profiles(system)?;
+    let profiles = choice.profiles(host)?;
     // Which one a call means that says nothing; several without a default are no error here.
-    let default = choice.profile(system).ok().map(|profile| profile.name);
-    let rows: Vec<Row> = profiles
-        .iter()
-        .map(|profile| row(profile, default.as_deref() == Some(&profile.name), choice, system))
-        .collect();
+    let default = choice.profile(host).ok().map(|profile| profile.name);
+    let rows: Vec<Row> =
+        profiles.iter().map(|profile| row(profile, default.as_deref() == Some(&profile.name), choice, host)).collect();
     Ok(Reply::of(match format {
         Format::Json => serde_json::to_string_pretty(&rows).unwrap_or_default() + "\n",
         Format::Table => table(&rows),
     }))
 }
 
-fn row(profile: &Profile, default: bool, choice: &Choice, system: &System<'_>) -> Row {
-    let session = Session::new(profile, system);
+fn row(profile: &Profile, default: bool, choice: &Choice, host: &dyn Host) -> Row {
+    let session = Session::new(profile, host);
     let held = session.cached(choice.bearer(profile)).filter(|held| held.validity.is_some_and(|life| life.usable()));
     Row {
         profile: profile.name.clone(),

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use crate::broker::{Exclude, TokenRequirements};
 use crate::error::{Error, Kind, Result};
+use crate::host::Host;
 use crate::profile;
 use crate::reply::{Append, Reply};
 use crate::session::Session;
 use crate::subcommand::{Context, Subcommand};
-use crate::system::System;
 use crate::token::{LiveToken, MAX_TOKEN, Token, rfc3339};
 
 /// The subcommand.
@@ -141,17 +141,17 @@ const SCRIPT_VALIDITY: Duration = Duration::from_secs(70);
 /// Prints the token.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let options = options(matches);
-    let Context { choice, system, .. } = context;
+    let (choice, host) = (&context.choice, context.host);
     // Before anything is asked for: a token that cannot be delivered is none.
-    let then = if options.format == Format::GithubActions { Some(job_environment(system)?) } else { None };
+    let then = if options.format == Format::GithubActions { Some(job_environment(host)?) } else { None };
     let exclude = match options.unwanted {
         None => None,
         Some(Unwanted::Cached) => Some(Exclude::Cached),
-        Some(Unwanted::OnStdin) => Some(Exclude::This(rejected(system)?)),
+        Some(Unwanted::OnStdin) => Some(Exclude::This(rejected(host)?)),
     };
     let profile = match &options.url {
-        None => choice.profile(system)?,
-        Some(url) => choice.profile_for_url(url, system)?,
+        None => choice.profile(host)?,
+        Some(url) => choice.profile_for_url(url, host)?,
     };
     let want = TokenRequirements {
         bearer: choice.bearer(&profile),
@@ -160,7 +160,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         exclude,
         detect_rejection: false,
     };
-    let held = Session::new(&profile, system).token(&want)?;
+    let held = Session::new(&profile, host).token(&want)?;
     let stdout = answer(&held, options.format, options.newline);
     let then = then.map(|path| Append { path, line: format!("{VARIABLE}={}\n", held.token.expose()) });
     Ok(Reply { stdout, then, ..Reply::default() })
@@ -173,7 +173,7 @@ const VARIABLE: &str = "RUNAI_TOKEN";
 /// token on standard output, which outside of a runner nobody takes out of the log.
 ///
 /// Source: GitHub's documentation, "Workflow commands for GitHub Actions".
-fn job_environment(system: &System<'_>) -> Result<PathBuf> {
+fn job_environment(host: &dyn Host) -> Result<PathBuf> {
     let wrong = |what: &str| {
         Error::new(
             Kind::Usage,
@@ -181,10 +181,10 @@ fn job_environment(system: &System<'_>) -> Result<PathBuf> {
             "elsewhere use --format env, or another one of token --help",
         )
     };
-    if system.var("GITHUB_ACTIONS").as_deref() != Some("true") {
+    if host.var("GITHUB_ACTIONS").as_deref() != Some("true") {
         return Err(wrong("GITHUB_ACTIONS is not true"));
     }
-    let path = system.dir("GITHUB_ENV").ok_or_else(|| wrong("GITHUB_ENV names no file"))?;
+    let path = host.dir("GITHUB_ENV").ok_or_else(|| wrong("GITHUB_ENV names no file"))?;
     if !path.is_file() {
         return Err(wrong("the file of GITHUB_ENV is not there"));
     }
@@ -192,11 +192,12 @@ fn job_environment(system: &System<'_>) -> Result<PathBuf> {
 }
 
 /// The token on standard input, which some server refused.
-fn rejected(system: &System<'_>) -> Result<Token> {
+fn rejected(host: &dyn Host) -> Result<Token> {
     let wrong = |what: String| {
         Error::new(Kind::Usage, what, "pipe the refused token to --rejected-stdin, for example from a variable")
     };
-    let bytes = (system.stdin)(MAX_TOKEN + 2)
+    let bytes = host
+        .read_stdin(MAX_TOKEN + 2)
         .map_err(|error| wrong(format!("the refused token on standard input cannot be read: {error}")))?;
     let text = String::from_utf8_lossy(&bytes);
     Token::new(text.trim_end_matches(['\r', '\n']))
@@ -249,7 +250,7 @@ fn answer(held: &LiveToken, format: Format, newline: bool) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::Moment;
+    use crate::host::Moment;
     use crate::token::{Token, Validity};
     use std::time::Duration;
 

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::{Config, place};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::host::Host;
+use crate::os::harden;
 use crate::patch;
 use crate::profile::Profile;
-use crate::system::System;
 
 /// The configuration file, with or without anything in it yet.
 #[derive(Clone)]
@@ -26,8 +26,8 @@ impl ConfigFile {
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config), if it cannot be trusted or is wrong. That it is missing is no error.
-    pub fn open(file: Option<&Path>, system: &System<'_>) -> Result<ConfigFile> {
-        let place = place(file, system).map_err(|unread| unread.error)?;
+    pub fn open(file: Option<&Path>, host: &dyn Host) -> Result<ConfigFile> {
+        let place = place(file, host).map_err(|unread| unread.error)?;
         let path = place.path.clone();
         let text = match place.read() {
             Ok((_, text)) => text,
@@ -130,7 +130,7 @@ impl ConfigFile {
 /// # Errors
 /// That of the system.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    files::survive_size_limit();
+    harden::survive_size_limit();
     // The file that a link stands for, as dotfile managers make them.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = private_folder(&path)?;

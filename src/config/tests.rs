@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::host::Moment;
+use std::ffi::OsString;
 
 const SCHEMA: &str = include_str!("../../docs/config.schema.json");
 const ACCEPTED: &str = include_str!("../../tests/cases/config/accepted.json");
@@ -27,20 +29,32 @@ fn fault(source: &str) -> Option<(String, String, String)> {
 }
 
 /// A machine with these variables and nothing else.
-fn with_system<T>(variables: &[(&str, &str)], act: impl FnOnce(&System<'_>) -> T) -> T {
-    act(&System {
-        env: &|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()),
-        now: &|| unreachable!("no profile depends on the time"),
-        boot_id: &|| None,
-        host: &String::new,
-        parent: &|| None,
-        stdin: &|_| unreachable!("no profile depends on standard input"),
-        terminal: &|| None,
-        as_found: &|work| work(),
-        again: |_| {},
-        notes: &|_| {},
-        verbose: std::cell::Cell::new(false),
-    })
+struct Variables<'a>(&'a [(&'a str, &'a str)]);
+
+impl Host for Variables<'_> {
+    fn var_os(&self, name: &str) -> Option<OsString> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+    }
+
+    fn now(&self) -> Moment {
+        unreachable!("no profile depends on the time")
+    }
+
+    fn read_stdin(&self, _: usize) -> std::io::Result<Vec<u8>> {
+        unreachable!("no profile depends on standard input")
+    }
+
+    fn is_verbose(&self) -> bool {
+        false
+    }
+
+    fn set_verbose(&self, _: bool) {}
+
+    fn show_note(&self, _: &str) {}
+}
+
+fn with_host<T>(variables: &[(&str, &str)], act: impl FnOnce(&dyn Host) -> T) -> T {
+    act(&Variables(variables))
 }
 
 /// `git`, `docker`, `get` and `token --url` are about an origin, and that chooses.
@@ -82,7 +96,7 @@ fn an_origin_means_the_one_profile_that_serves_it() {
         (&env, Some("b"), "https://c.example", Ok(Some("b"))),
     ] {
         let origin = Origin::parse(asked).expect("an origin");
-        let found = with_system(variables, |system| find_profile(Some(file.path()), named, Some(&origin), system));
+        let found = with_host(variables, |host| find_profile(Some(file.path()), named, Some(&origin), host));
         let found = found.map(|profile| profile.map(|profile| profile.name));
         match (&found, wanted) {
             (Ok(name), Ok(wanted)) => assert_eq!(name.as_deref(), wanted, "{named:?} {asked}"),
@@ -94,7 +108,7 @@ fn an_origin_means_the_one_profile_that_serves_it() {
     let missing = Path::new("/nonexistent/config.json");
     for (asked, wanted) in [("https://c.example", Some("env")), ("https://a.example", None)] {
         let origin = Origin::parse(asked).expect("an origin");
-        let found = with_system(&env, |system| find_profile(Some(missing), None, Some(&origin), system));
+        let found = with_host(&env, |host| find_profile(Some(missing), None, Some(&origin), host));
         assert_eq!(found.expect("no error").map(|profile| profile.name).as_deref(), wanted, "{asked}");
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, printable};
-use crate::system::System;
+use crate::host::Host;
 
 /// Longest text of a step in characters.
 const MAX_TEXT: usize = 800;
@@ -82,7 +82,7 @@ impl From<Error> for Finding {
 /// The steps so far.
 pub struct Report<'a> {
     /// The machine that is looked at.
-    pub system: &'a System<'a>,
+    pub host: &'a dyn Host,
     /// The steps.
     pub steps: Vec<Step>,
     /// Whether a Kubernetes client gets its token from this program, so that an API server judges the audience of the token.
@@ -93,14 +93,14 @@ pub struct Report<'a> {
 
 impl<'a> Report<'a> {
     /// A report without steps. The first step begins now.
-    pub fn new(system: &'a System<'a>) -> Report<'a> {
-        Report { system, steps: Vec::new(), has_kubernetes_client: false, since: (system.now)().boot_ms }
+    pub fn new(host: &'a dyn Host) -> Report<'a> {
+        Report { host, steps: Vec::new(), has_kubernetes_client: false, since: host.now().boot_ms }
     }
 
     /// Ends the step that is under way, and begins the next one.
     pub fn add(&mut self, step: &'static str, finding: impl Into<Finding>) {
         let Finding { outcome, what, remedy, exit } = finding.into();
-        let now = (self.system.now)().boot_ms;
+        let now = self.host.now().boot_ms;
         let milliseconds = u64::try_from(now - self.since).unwrap_or_default();
         self.since = now;
         // Names in a kubeconfig and words of other programs may hold anything.

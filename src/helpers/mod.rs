@@ -18,10 +18,10 @@ mod git;
 mod kubectl;
 
 use crate::error::{Error, Kind, Result};
+use crate::host::Host;
 use crate::profile::Profile;
 use crate::session::Choice;
 use crate::subcommand::Subcommand;
-use crate::system::System;
 use check::Report;
 use plan::{Plan, SetupContext};
 
@@ -33,7 +33,7 @@ pub struct Helper {
     /// The subcommand that the tool calls.
     pub subcommand: Subcommand,
     /// Returns the refusal of every other subcommand, if the environment shows that this tool started the program.
-    pub refuse_others: Option<fn(&System<'_>) -> Option<Error>>,
+    pub refuse_others: Option<fn(&dyn Host) -> Option<Error>>,
     /// How `setup` changes the configuration of the tool.
     pub setup: Option<Setup>,
     /// Adds the findings in the configuration of the tool to a diagnosis.
@@ -52,9 +52,9 @@ pub struct Setup {
 ///
 /// # Errors
 /// The refusal of that tool's helper, [`Kind::Usage`].
-pub fn check_caller(subcommand: &Subcommand, system: &System<'_>) -> Result<()> {
+pub fn check_caller(subcommand: &Subcommand, host: &dyn Host) -> Result<()> {
     let others = ALL.iter().filter(|helper| helper.subcommand.name != subcommand.name);
-    others.filter_map(|helper| helper.refuse_others).find_map(|refuse| refuse(system)).map_or(Ok(()), Err)
+    others.filter_map(|helper| helper.refuse_others).find_map(|refuse| refuse(host)).map_or(Ok(()), Err)
 }
 
 /// Reads the request of a tool from standard input, at most `limit` bytes and one more: the protocol refuses a longer one.
@@ -63,8 +63,8 @@ pub fn check_caller(subcommand: &Subcommand, system: &System<'_>) -> Result<()> 
 ///
 /// # Errors
 /// [`Kind::Usage`].
-fn read_request(limit: usize, hint: &str, system: &System<'_>) -> Result<Vec<u8>> {
-    (system.stdin)(limit + 1).map_err(|error| {
+fn read_request(limit: usize, hint: &str, host: &dyn Host) -> Result<Vec<u8>> {
+    host.read_stdin(limit + 1).map_err(|error| {
         Error::new(Kind::Usage, format!("the request on standard input cannot be read: {error}"), hint)
     })
 }

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::error::{Error, Result, printable};
+use crate::host::Host;
+use crate::os::process;
 use crate::profile::Profile;
 use crate::session::Choice;
 use crate::subcommand::PROGRAM;
-use crate::system::System;
-use crate::tools;
 
 /// One change.
 pub enum Action {
@@ -68,7 +68,7 @@ pub struct SetupContext<'a> {
     /// The global options.
     pub choice: &'a Choice,
     /// The machine.
-    pub system: &'a System<'a>,
+    pub host: &'a dyn Host,
     /// The name of the tool.
     pub tool: &'static str,
     /// `--context`: the context of the kubeconfig that is to use the token; the current one without it.
@@ -83,12 +83,12 @@ impl SetupContext<'_> {
     /// # Errors
     /// As for [`Choice::profile`].
     pub fn profile(&self) -> Result<Profile> {
-        self.choice.profile(self.system)
+        self.choice.profile(self.host)
     }
 
     /// A tool that setup needs.
     pub fn find_tool(&self, name: &str) -> Result<PathBuf> {
-        tools::find(name, self.system).ok_or_else(|| {
+        process::find(name, self.host).ok_or_else(|| {
             Error::config(
                 format!("{name} is not on the PATH"),
                 format!("install {name}, or put its folder on the PATH"),
@@ -98,7 +98,7 @@ impl SetupContext<'_> {
 
     /// Where the program is, by the name that tools will look for.
     pub fn program(&self) -> Result<PathBuf> {
-        tools::find(PROGRAM, self.system).ok_or_else(|| {
+        process::find(PROGRAM, self.host).ok_or_else(|| {
             Error::config(
                 format!("{PROGRAM} is not on the PATH, where the tools look for it"),
                 "put the folder it is installed in on the PATH (cargo install uses ~/.cargo/bin)",
@@ -108,7 +108,7 @@ impl SetupContext<'_> {
 
     /// The link by which a tool finds us under the name of its protocol, if it is not there yet.
     pub fn link(&self, name: &str) -> Result<Option<Action>> {
-        if tools::find(name, self.system).is_some() {
+        if process::find(name, self.host).is_some() {
             return Ok(None);
         }
         Ok(Some(Action::Link(self.program()?.with_file_name(name))))

@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::transport::Response;
 use super::{Failure, Retry};
 use crate::error::{Error, Kind, printable};
+use crate::host::Moment;
 use crate::profile::{Api, Profile, Proof};
 use crate::secret::Secret;
-use crate::system::Moment;
 use crate::token::{Grant, Issued, Token};
 
 /// Longest text of a server that is shown, in characters.

@@ -18,10 +18,10 @@ use super::proxy;
 use super::request::Request;
 use super::{Failure, NetworkPath};
 use crate::error::{Error, Result, printable};
-use crate::files::{self, Links};
+use crate::host::{Deadline, Host};
 use crate::origin::Origin;
+use crate::os::files::{self, Links};
 use crate::profile::{self, Profile, Proxy};
-use crate::system::{Deadline, System};
 
 /// Largest body that is read. Tokens of 32 KiB, two of them, and what surrounds them.
 const MAX_BODY: u64 = 256 * 1024;
@@ -89,13 +89,13 @@ impl Route {
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config).
-    pub(super) fn of(profile: &Profile, system: &System<'_>) -> Result<Route> {
+    pub(super) fn of(profile: &Profile, host: &dyn Host) -> Result<Route> {
         let (origin, _) = Origin::of_url(&profile.endpoint)
             .map_err(|fault| Error::config(format!("the URL {} {fault}", profile.endpoint), "correct url"))?;
         let chosen = match &profile.proxy {
             Proxy::None => None,
             Proxy::Url(url) => Some(("proxy", url.clone())),
-            Proxy::Environment => proxy::choose(&origin, |name| system.var(name)),
+            Proxy::Environment => proxy::choose(&origin, |name| host.var(name)),
         };
         let (proxy, via) = match chosen {
             None => (None, None),
@@ -106,11 +106,11 @@ impl Route {
                         format!("set {name} to http://HOST:PORT or https://HOST:PORT, or set proxy to \"none\" in the profile"),
                     )
                 })?;
-                system.note(|| format!("proxy: {shown} (from {name})"));
+                host.note(|| format!("proxy: {shown} (from {name})"));
                 (Some(proxy), Some(shown))
             }
         };
-        let (roots, trusts) = roots(profile, system)?;
+        let (roots, trusts) = roots(profile, host)?;
         Ok(Route { host: origin.to_string(), origin, via, proxy, roots, trusts })
     }
 
@@ -292,8 +292,8 @@ fn to_ureq(url: &str) -> Result<(ureq::Proxy, String), &'static str> {
 }
 
 /// The certificates that are trusted, and their sources in words.
-fn roots(profile: &Profile, system: &System<'_>) -> Result<(Vec<Certificate<'static>>, String)> {
-    let var = |name: &str| profile.tls_variable(name, system);
+fn roots(profile: &Profile, host: &dyn Host) -> Result<(Vec<Certificate<'static>>, String)> {
+    let var = |name: &str| profile.tls_variable(name, host);
     let mut roots = Vec::new();
     let mut sources = Vec::new();
     if let Some(file) = var("SSL_CERT_FILE") {
@@ -304,7 +304,7 @@ fn roots(profile: &Profile, system: &System<'_>) -> Result<(Vec<Certificate<'sta
         // A bundle that cannot be read is no reason to fail while ca_file may have all that is needed.
         match certificates("the system's bundle of certificates", Path::new(bundle)) {
             Ok(found) => roots.extend(found),
-            Err(error) => system.note(|| format!("tls: {}", error.what)),
+            Err(error) => host.note(|| format!("tls: {}", error.what)),
         }
         sources.push((*bundle).to_owned());
     }
@@ -325,7 +325,7 @@ fn roots(profile: &Profile, system: &System<'_>) -> Result<(Vec<Certificate<'sta
             "install the package ca-certificates, or set ca_file to the PEM file of the authority that signed the server's",
         ));
     }
-    system.note(|| format!("tls: {} certificates from {}", roots.len(), sources.join(", ")));
+    host.note(|| format!("tls: {} certificates from {}", roots.len(), sources.join(", ")));
     Ok((roots, sources.join(" and ")))
 }
 

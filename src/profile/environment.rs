@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::draft::{Draft, InvalidValue, absolute};
 use super::{ENVIRONMENT, Profile};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::secret::Source;
-use crate::system::System;
 
 /// Name of the profile that the `RUNAI_*` variables make.
 pub const ENV: &str = "env";
@@ -27,13 +27,13 @@ const VARIABLES: [(&str, &str); 8] = [
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config), naming the variable.
-pub fn from_env(system: &System<'_>) -> Result<Option<Profile>> {
-    if system.var("RUNAI_CLIENT_ID").is_none() {
+pub fn from_env(host: &dyn Host) -> Result<Option<Profile>> {
+    if host.var("RUNAI_CLIENT_ID").is_none() {
         return Ok(None);
     }
     let mut draft = Draft::default();
     let wrong = |name: &str, said: &str| {
-        let verb = if system.var(name).is_some() { "correct" } else { "set" };
+        let verb = if host.var(name).is_some() { "correct" } else { "set" };
         Error::config(
             format!("{name} {said}"),
             format!("{verb} {name}, or unset RUNAI_CLIENT_ID to use the configuration file"),
@@ -45,17 +45,16 @@ pub fn from_env(system: &System<'_>) -> Result<Option<Profile>> {
         false => wrong(name, &format!("({value:?}) {}", fault.what)),
     };
     for (name, key) in VARIABLES {
-        let is_second = name == "RUNAI_BASE_URL" && system.var("RUNAI_URL").is_some();
-        if let Some(value) = system.var(name).filter(|_| !is_second) {
+        let is_second = name == "RUNAI_BASE_URL" && host.var("RUNAI_URL").is_some();
+        if let Some(value) = host.var(name).filter(|_| !is_second) {
             draft.text(key, Cow::Owned(value.clone())).map_err(|fault| refused(name, &value, fault))?;
         }
     }
-    for host in system.var("RUNAI_HOSTS").unwrap_or_default().split(',').map(str::trim).filter(|host| !host.is_empty())
-    {
+    for host in host.var("RUNAI_HOSTS").unwrap_or_default().split(',').map(str::trim).filter(|host| !host.is_empty()) {
         draft.host(host).map_err(|fault| refused("RUNAI_HOSTS", host, fault))?;
     }
     const FILE: &str = "RUNAI_CLIENT_SECRET_FILE";
-    let source = match (system.var("RUNAI_CLIENT_SECRET"), system.var(FILE)) {
+    let source = match (host.var("RUNAI_CLIENT_SECRET"), host.var(FILE)) {
         (Some(_), _) => Source::Env("RUNAI_CLIENT_SECRET".to_owned()),
         // Not shown: somebody may have set it to the secret itself.
         (None, Some(file)) => Source::File(absolute("", &file).map_err(|fault| wrong(FILE, &fault.what))?),

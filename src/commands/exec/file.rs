@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use crate::files;
-use crate::system::System;
+use crate::host::Host;
+use crate::os::files;
+use crate::os::harden;
 use crate::token::Token;
 
 /// How the names of our folders begin.
@@ -31,11 +32,11 @@ pub struct TokenFile {
 
 impl TokenFile {
     /// Makes folder and file in the user's run-time folder, or else in the temporary one.
-    pub fn create(token: &Token, system: &System<'_>) -> io::Result<TokenFile> {
-        files::survive_size_limit();
+    pub fn create(token: &Token, host: &dyn Host) -> io::Result<TokenFile> {
+        harden::survive_size_limit();
         let run =
-            system.dir("XDG_RUNTIME_DIR").filter(|dir| fs::metadata(dir).is_ok_and(|meta| files::is_private(&meta)));
-        let temporary = system.dir("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
+            host.dir("XDG_RUNTIME_DIR").filter(|dir| fs::metadata(dir).is_ok_and(|meta| files::is_private(&meta)));
+        let temporary = host.dir("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
         let mut answer = Err(io::ErrorKind::NotFound.into());
         for place in run.into_iter().chain([temporary]) {
             sweep(&place);

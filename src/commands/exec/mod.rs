@@ -1,11 +1,10 @@
 //! `exec`: another program, beside a file with a token that stays fresh for as long as it runs.
 //!
-//! The calling thread waits for the program and passes signals on; a second one, with a [`System`] of its own, renews
+//! The calling thread waits for the program and passes signals on; a second one renews
 //! the token. It may be within a fetch when the program ends: it is left there, as if it had been killed, and what it can
 //! touch beyond the cache, the token's file, is behind a lock.
 
 mod file;
-mod supervise;
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
@@ -18,19 +17,19 @@ use clap::{Arg, ArgMatches};
 
 use crate::broker::TokenRequirements;
 use crate::error::{Error, Kind, Result};
+use crate::host::Host;
+use crate::os::harden;
+use crate::os::supervise::{self, Ended, Supervisor};
 use crate::profile::{Profile, Proof};
 use crate::reply::Reply;
 use crate::secret::Source;
 use crate::session::Session;
 use crate::subcommand::{Context, Subcommand, USAGE_HINT};
-use crate::system::System;
 use crate::token::{LiveToken, Validity};
 use file::TokenFile;
-use supervise::{Ended, Supervisor};
 
 /// The subcommand.
-pub static SUBCOMMAND: Subcommand =
-    Subcommand { name: "exec", program_names: &[], grammar, run, usage_error };
+pub static SUBCOMMAND: Subcommand = Subcommand { name: "exec", program_names: &[], grammar, run, usage_error };
 
 const USAGE: &str = "write the program after --: runai-credential exec -- PROGRAM ARGUMENTS";
 
@@ -114,14 +113,14 @@ fn variable(name: &str) -> Result<String, &'static str> {
 
 /// Runs the program and ends as it ended.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
-    let Context { choice, system, .. } = context;
+    let (choice, host) = (&context.choice, context.host);
     let words: Vec<OsString> = matches.get_many("command").into_iter().flatten().cloned().collect();
     if words.first().is_none_or(|program| program.is_empty()) {
         return Err(Error::new(Kind::Usage, "there is no program to run", USAGE));
     }
     let options = &Options { variable: matches.get_one::<String>("env").cloned(), command: words };
     let init_guard = supervise::guard_signals_as_init();
-    let profile = choice.profile(system)?;
+    let profile = choice.profile(host)?;
     let share = u32::try_from(RandomState::new().hash_one(()) % 16).unwrap_or_default();
     let want = TokenRequirements {
         bearer: choice.bearer(&profile),
@@ -131,7 +130,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         exclude: None,
         detect_rejection: false,
     };
-    let held = Session::new(&profile, system).token(&want)?;
+    let held = Session::new(&profile, host).token(&want)?;
 
     // From here on no signal ends us: there is something to remove.
     let supervisor = match Supervisor::new() {
@@ -139,7 +138,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         Err(error) => return Ok(failed(FAILED, &format!("cannot watch for signals: {error}"))),
     };
     drop(init_guard);
-    let file = match TokenFile::create(&held.token, system) {
+    let file = match TokenFile::create(&held.token, host) {
         Ok(file) => file,
         Err(error) => {
             let what = format!("there is no place for the token's file: {error}");
@@ -149,13 +148,11 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     };
     let mut command = command(options, &profile, &held, &file);
     let shared = Arc::new(Shared { file: Mutex::new(Some(file)), renewal: Mutex::new(()) });
-    let renewer = Renewer { profile, want, shared: Arc::clone(&shared), verbose: system.verbose.get() };
-    if let Err(error) = renewer.start(held, system) {
+    let renewer = Renewer { profile, want, shared: Arc::clone(&shared) };
+    if let Err(error) = renewer.start(held, host) {
         return Ok(failed(FAILED, &format!("cannot start a thread: {error}")));
     }
-    let mut started = Err(io::ErrorKind::Other.into());
-    (system.as_found)(&mut || started = supervisor.start(&mut command));
-    let child = match started {
+    let child = match harden::with_original_limits(|| supervisor.start(&mut command)) {
         Ok(child) => child,
         Err(error) => {
             drop(locked(&shared.file).take());
@@ -167,7 +164,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     drop(locked(&shared.file).take());
     Ok(match ended {
         Ended::Exit(status) => Reply { status, ..Reply::default() },
-        Ended::Signal(signal) => Reply { signal: Some(signal), ..Reply::default() },
+        Ended::Signal(signal) => Reply { status: supervise::end_by(signal), ..Reply::default() },
     })
 }
 
@@ -222,33 +219,23 @@ struct Renewer {
     profile: Profile,
     want: TokenRequirements,
     shared: Arc<Shared>,
-    verbose: bool,
 }
 
 impl Renewer {
     /// Begins, in a thread that is not waited for.
-    fn start(self, held: LiveToken, system: &System<'_>) -> io::Result<()> {
-        let again = system.again;
-        let work = move || {
-            let mut held = Some(held);
-            again(&mut |system| {
-                if let Some(held) = held.take() {
-                    self.keep_fresh(held, system);
-                }
-            });
-        };
-        std::thread::Builder::new().spawn(work).map(drop)
+    fn start(self, held: LiveToken, host: &dyn Host) -> io::Result<()> {
+        let host = host.for_threads().ok_or(io::ErrorKind::Unsupported)?;
+        std::thread::Builder::new().spawn(move || self.keep_fresh(held, host)).map(drop)
     }
 
     /// Puts a new token into the file whenever the old one has little left, until there is no file any more. A server that
     /// fails is asked again after pauses that grow; the file stays as it is until then.
-    fn keep_fresh(&self, mut held: LiveToken, system: &System<'_>) {
-        system.verbose.set(self.verbose);
+    fn keep_fresh(&self, mut held: LiveToken, host: &dyn Host) {
         let random = RandomState::new();
         let mut attempts: u32 = 0;
         let mut pause = Duration::ZERO;
         loop {
-            let life = validity_of(&held, system);
+            let life = validity_of(&held, host);
             let nap = match pause.is_zero() {
                 true => due_in(life, self.want.preferred_validity).max(first_pause(life)),
                 // The broker has its own pause, and goes to the server regardless once the token is no longer usable.
@@ -257,11 +244,11 @@ impl Renewer {
                     false => pause,
                 },
             };
-            sleep(nap, system);
+            sleep(nap, host);
             if locked(&self.shared.file).is_none() {
                 return;
             }
-            if self.renew(&mut held, system) {
+            if self.renew(&mut held, host) {
                 pause = Duration::ZERO;
                 continue;
             }
@@ -273,16 +260,16 @@ impl Renewer {
     }
 
     /// Whether there is a new token and it is in the file.
-    fn renew(&self, held: &mut LiveToken, system: &System<'_>) -> bool {
+    fn renew(&self, held: &mut LiveToken, host: &dyn Host) -> bool {
         let guard = locked(&self.shared.renewal);
-        let answer = Session::new(&self.profile, system).token(&self.want);
+        let answer = Session::new(&self.profile, host).token(&self.want);
         drop(guard);
         supervise::look_again();
         let newer = match answer {
             Ok(newer) if newer.token != held.token => newer,
             Ok(_) => return false,
             Err(error) => {
-                system.note(|| format!("exec: the token is not renewed: {}", error.what));
+                host.note(|| format!("exec: the token is not renewed: {}", error.what));
                 return false;
             }
         };
@@ -290,12 +277,12 @@ impl Renewer {
         let Some(file) = &*file else { return true };
         match file.replace(&newer.token) {
             Ok(()) => {
-                system.note(|| "exec: the token is renewed".to_owned());
+                host.note(|| "exec: the token is renewed".to_owned());
                 *held = newer;
                 true
             }
             Err(error) => {
-                system.note(|| format!("exec: the token's file cannot be written: {error}"));
+                host.note(|| format!("exec: the token's file cannot be written: {error}"));
                 false
             }
         }
@@ -303,9 +290,9 @@ impl Renewer {
 }
 
 /// The life of a token at this moment.
-fn validity_of(held: &LiveToken, system: &System<'_>) -> Validity {
+fn validity_of(held: &LiveToken, host: &dyn Host) -> Validity {
     let life = held.validity.unwrap_or(Validity { lifetime: UNKNOWN_LIFETIME, age: Duration::ZERO });
-    let passed = (system.now)().since(held.now, || true).unwrap_or(life.lifetime);
+    let passed = host.now().since(held.now, || true).unwrap_or(life.lifetime);
     Validity { age: life.age.saturating_add(passed), ..life }
 }
 
@@ -321,10 +308,10 @@ fn first_pause(life: Validity) -> Duration {
 }
 
 /// Sleeps, by the clocks: a machine that was suspended finds out soon after it wakes.
-fn sleep(nap: Duration, system: &System<'_>) {
-    let start = (system.now)();
+fn sleep(nap: Duration, host: &dyn Host) {
+    let start = host.now();
     loop {
-        let passed = (system.now)().since(start, || true).unwrap_or(nap);
+        let passed = host.now().since(start, || true).unwrap_or(nap);
         let left = nap.saturating_sub(passed);
         if left.is_zero() {
             return;

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use crate::config::{self, ConfigFile};
 use crate::error::{Error, Kind, Result};
+use crate::host::{Deadline, Host};
 use crate::issuer;
 use crate::profile::{Api, Profile, Proof};
 use crate::reply::Reply;
 use crate::secret::{Secret, Source};
 use crate::session::Session;
 use crate::subcommand::{Context, Subcommand};
-use crate::system::{Deadline, System};
 use crate::token::Grant;
 use questions::Questions;
 
@@ -151,10 +151,10 @@ const PROOF: Duration = Duration::from_secs(30);
 /// Where something stands in the way, nothing is changed.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let login = &options(matches);
-    let Context { choice, system, .. } = context;
-    let file = ConfigFile::open(choice.config.as_deref(), system)?;
+    let (choice, host) = (&context.choice, context.host);
+    let file = ConfigFile::open(choice.config.as_deref(), host)?;
     let (profiles, default) = file.profiles()?;
-    let name = choice.profile.clone().or_else(|| system.var("RUNAI_PROFILE")).or(default);
+    let name = choice.profile.clone().or_else(|| host.var("RUNAI_PROFILE")).or(default);
     let name = name.unwrap_or_else(|| NAME.to_owned());
     let beside = secret_file_beside_config(&file, &name);
     if login.store == Store::File {
@@ -162,7 +162,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     }
     let before = profiles.into_iter().find(|profile| profile.name == name);
 
-    let asking = Questions { login, file: &file, profile: &name, system };
+    let asking = Questions { login, file: &file, profile: &name, host };
     let mut terminal = None;
     let texts = asking.texts(&mut terminal)?;
     let hosts = asking.hosts()?;
@@ -176,9 +176,9 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     values.extend([("client_secret", source), ("client_assertion", Value::Null)]);
     values.extend(hosts.map(|hosts| ("hosts", json!(hosts))));
 
-    let (file, profile, grant) = find_working_api(file, &name, &values, &secret, system)?;
-    save(&file, &profile, &secret, login.store, before.as_ref(), system)?;
-    Session::new(&profile, system).keep(&grant);
+    let (file, profile, grant) = find_working_api(file, &name, &values, &secret, host)?;
+    save(&file, &profile, &secret, login.store, before.as_ref(), host)?;
+    Session::new(&profile, host).keep(&grant);
 
     let mut said =
         format!("Profile {name}: {} at {} (api {})\n", profile.client_id, profile.endpoint, profile.api.name());
@@ -191,7 +191,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         Store::File => format!("  secret: in {}, which only you may read\n", beside.display()),
     };
     said += &format!("  config: {}\n", file.path().display());
-    if system.var("RUNAI_CLIENT_ID").is_some() {
+    if host.var("RUNAI_CLIENT_ID").is_some() {
         said += "  note:   RUNAI_CLIENT_ID is set, so a call that names no profile uses the environment instead\n";
     }
     said += "Next: runai-credential setup kubectl, setup git or setup docker; runai-credential doctor if anything is wrong\n";
@@ -204,7 +204,7 @@ fn find_working_api(
     name: &str,
     values: &[(&str, Value)],
     secret: &Secret,
-    system: &System<'_>,
+    host: &dyn Host,
 ) -> Result<(ConfigFile, Profile, Grant)> {
     let said = |key: &str| values.iter().any(|(known, value)| *known == key && !value.is_null());
     let candidates: &[Api] = match (said("api") || said("token_url"), said("realm")) {
@@ -215,14 +215,14 @@ fn find_working_api(
     let file = file.with(name, values)?;
     if candidates.is_empty() {
         let profile = file.profile(name)?;
-        let grant = issuer::probe(&profile, secret, system, Deadline::after(PROOF))?.outcome?;
+        let grant = issuer::probe(&profile, secret, host, Deadline::after(PROOF))?.outcome?;
         return Ok((file, profile, grant));
     }
     let mut first = None;
     for api in candidates {
         let mut file = file.clone().with(name, &[("api", json!(api.name()))])?;
         let profile = file.profile(name)?;
-        let probe = issuer::probe(&profile, secret, system, Deadline::after(PROOF))?;
+        let probe = issuer::probe(&profile, secret, host, Deadline::after(PROOF))?;
         let error = match probe.outcome {
             Ok(grant) => {
                 // The default is not written down, and a realm that the endpoint does not know would mislead.
@@ -238,7 +238,7 @@ fn find_working_api(
             }
             Err(error) => error,
         };
-        system.note(|| format!("login: not by {}: {}", api.name(), error.what));
+        host.note(|| format!("login: not by {}: {}", api.name(), error.what));
         // Nobody answered: the other paths lead to the same server. Or somebody who knows the realm said no.
         let is_over = probe.status.is_none() || (*api == Api::Keycloak && error.kind == Kind::Denied);
         let is_better =
@@ -260,10 +260,10 @@ fn save(
     secret: &Secret,
     store: Store,
     before: Option<&Profile>,
-    system: &System<'_>,
+    host: &dyn Host,
 ) -> Result<()> {
-    let entry = profile.keyring_entry(system);
-    let had_entry = before.is_some_and(|before| is_in_keyring(before) && before.keyring_entry(system) == entry);
+    let entry = profile.keyring_entry(host);
+    let had_entry = before.is_some_and(|before| is_in_keyring(before) && before.keyring_entry(host) == entry);
     let mut new_file = None;
     match (store, secret_file(profile)) {
         (Store::File, Some(path)) => {
@@ -277,11 +277,11 @@ fn save(
             })?;
             new_file = Some(path).filter(|_| !is_own);
         }
-        _ => entry.store(secret.expose(), system)?,
+        _ => entry.store(secret.expose(), host)?,
     }
     file.save().inspect_err(|_| {
         if store == Store::Keyring && !had_entry {
-            let _ = entry.remove(system);
+            let _ = entry.remove(host);
         }
         if let Some(path) = new_file {
             let _ = std::fs::remove_file(path);
@@ -294,9 +294,9 @@ fn save(
         let _ = std::fs::remove_file(path);
     }
     if let Some(before) = before.filter(|before| is_in_keyring(before) && !had_entry)
-        && !is_shared(file, before, system)?
+        && !is_shared(file, before, host)?
     {
-        let _ = before.keyring_entry(system).remove(system);
+        let _ = before.keyring_entry(host).remove(host);
     }
     Ok(())
 }
@@ -340,11 +340,11 @@ pub(super) fn is_in_keyring(profile: &Profile) -> bool {
 }
 
 /// Whether another profile of the file reads the same entry of the keyring.
-pub(super) fn is_shared(file: &ConfigFile, profile: &Profile, system: &System<'_>) -> Result<bool> {
-    let entry = profile.keyring_entry(system);
+pub(super) fn is_shared(file: &ConfigFile, profile: &Profile, host: &dyn Host) -> Result<bool> {
+    let entry = profile.keyring_entry(host);
     let (profiles, _) = file.profiles()?;
     let mut others = profiles.iter().filter(|other| other.name != profile.name && is_in_keyring(other));
-    Ok(others.any(|other| other.keyring_entry(system) == entry))
+    Ok(others.any(|other| other.keyring_entry(host) == entry))
 }
 
 /// A lifetime in words.

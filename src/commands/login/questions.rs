@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use super::{Login, SecretInput};
 use crate::config::ConfigFile;
 use crate::error::{Error, Kind, Result};
-use crate::files::{self, Links};
+use crate::host::Host;
+use crate::host::Terminal;
+use crate::os::files::{self, Links};
 use crate::profile::{Draft, remedy};
 use crate::secret::{MAX_SECRET, Secret};
-use crate::system::System;
-use crate::terminal::Terminal;
 
 /// Finds out what `login` needs to know: from the command line, the profile that is there, or the person at the terminal.
 pub struct Questions<'a> {
@@ -20,12 +20,12 @@ pub struct Questions<'a> {
     /// The name of the profile.
     pub profile: &'a str,
     /// The machine.
-    pub system: &'a System<'a>,
+    pub host: &'a dyn Host,
 }
 
 impl Questions<'_> {
     /// The texts of the profile, checked one by one.
-    pub fn texts(&self, terminal: &mut Option<Terminal>) -> Result<Vec<(&'static str, String)>> {
+    pub fn texts(&self, terminal: &mut Option<Box<dyn Terminal>>) -> Result<Vec<(&'static str, String)>> {
         let mut texts = Vec::new();
         for (key, value) in &self.login.texts {
             check(key, value)?;
@@ -103,11 +103,11 @@ impl Questions<'_> {
     }
 
     /// The secret, from where the command line says.
-    pub fn secret(&self, terminal: &mut Option<Terminal>) -> Result<Secret> {
+    pub fn secret(&self, terminal: &mut Option<Box<dyn Terminal>>) -> Result<Secret> {
         let hint = "give the application's secret alone, on one line of printable ASCII, at most 8 KiB";
         let (bytes, from) = match &self.login.secret {
             SecretInput::Stdin => {
-                let bytes = (self.system.stdin)(MAX_SECRET + 3).map_err(|error| {
+                let bytes = self.host.read_stdin(MAX_SECRET + 3).map_err(|error| {
                     Error::config(
                         format!("the secret on standard input cannot be read: {error}"),
                         "pipe it in, or leave out --secret-stdin to be asked for it",
@@ -137,15 +137,15 @@ impl Questions<'_> {
     }
 
     /// The person who is asked for `key`, if there is one.
-    fn person<'t>(&self, terminal: &'t mut Option<Terminal>, key: &str) -> Result<&'t mut Terminal> {
+    fn person<'t>(&self, terminal: &'t mut Option<Box<dyn Terminal>>, key: &str) -> Result<&'t mut dyn Terminal> {
         if terminal.is_none() {
-            *terminal = (self.system.terminal)();
+            *terminal = self.host.terminal();
         }
         let option = match key {
             "client_secret" => "--secret-stdin or --secret-file".to_owned(),
             key => format!("--{}", key.replace('_', "-")),
         };
-        terminal.as_mut().ok_or_else(|| {
+        terminal.as_deref_mut().map(|terminal| terminal as &mut dyn Terminal).ok_or_else(|| {
             Error::new(
                 Kind::Usage,
                 format!("login needs to know the {}, and there is no terminal to ask at", key.replace('_', " ")),

@@ -5,17 +5,17 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{Error, Kind};
-use crate::files::{self, Links};
 use crate::helpers::check::{Finding, Report};
 use crate::origin::Origin;
+use crate::os::files::{self, Links};
+use crate::os::process;
 use crate::profile::Profile;
 use crate::session::Choice;
-use crate::tools;
 
 /// The keys of docker's configuration that lead to us.
 pub fn check(profile: Option<&Profile>, choice: &Choice, report: &mut Report<'_>) {
-    let system = report.system;
-    let folder = system.dir("DOCKER_CONFIG").or_else(|| system.dir("HOME").map(|home| home.join(".docker")));
+    let host = report.host;
+    let folder = host.dir("DOCKER_CONFIG").or_else(|| host.dir("HOME").map(|home| home.join(".docker")));
     let Some(path) = folder.map(|folder| folder.join("config.json")) else {
         return report.add("docker", Finding::skipped("HOME is not set"));
     };
@@ -38,7 +38,7 @@ pub fn check(profile: Option<&Profile>, choice: &Choice, report: &mut Report<'_>
         return report
             .add("docker", Finding::skipped("no registry of its configuration is ours (setup docker makes it so)"));
     }
-    if tools::find("docker-credential-runai", system).is_none() {
+    if process::find("docker-credential-runai", host).is_none() {
         return report.add(
             "docker",
             Finding::failed(
@@ -47,7 +47,7 @@ pub fn check(profile: Option<&Profile>, choice: &Choice, report: &mut Report<'_>
             ),
         );
     }
-    let profiles = choice.profiles(system);
+    let profiles = choice.profiles(host);
     let is_known = |registry: &str| {
         // Whose host it is cannot be said of a configuration that is broken, which is a fault of its own.
         let Ok(profiles) = &profiles else { return true };

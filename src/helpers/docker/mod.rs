@@ -16,12 +16,12 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::broker::TokenRequirements;
 use crate::error::{Error, Kind, Result};
 use crate::helpers::{Helper, Setup, read_request};
+use crate::host::Host;
 use crate::origin::Origin;
 use crate::profile::Profile;
 use crate::reply::Reply;
 use crate::session::{Choice, Session};
 use crate::subcommand::{Context, Subcommand};
-use crate::system::System;
 use crate::token::{Bearer, LiveToken, Validity};
 use wire::{IDENTITY_TOKEN, MAX_REQUEST, Offered, Refusal, Server, Verb};
 
@@ -53,7 +53,7 @@ fn grammar(command: Command) -> Command {
 
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     Ok(match verb(matches) {
-        Some(verb) => answer(verb, &context.choice, context.system),
+        Some(verb) => answer(verb, &context.choice, context.host),
         None => usage_error(Error::new(Kind::Usage, "no command was given", USAGE)),
     })
 }
@@ -69,12 +69,12 @@ fn verb(matches: &ArgMatches) -> Option<Verb> {
 const CLIENT_KEEPS: Duration = Duration::from_secs(600);
 
 /// Answers a client of docker's protocol.
-fn answer(verb: Verb, choice: &Choice, system: &System<'_>) -> Reply {
+fn answer(verb: Verb, choice: &Choice, host: &dyn Host) -> Reply {
     let answered = match verb {
-        Verb::Get => get(choice, system),
-        Verb::Store => store(choice, system),
-        Verb::Erase => erase(choice, system),
-        Verb::List => Ok(list(choice, system)),
+        Verb::Get => get(choice, host),
+        Verb::Store => store(choice, host),
+        Verb::Erase => erase(choice, host),
+        Verb::List => Ok(list(choice, host)),
         Verb::Version => Ok(Reply::of(wire::version())),
     };
     answered.unwrap_or_else(|refusal| Reply { stderr: refusal.lines(), status: 1, ..Reply::of(refusal.answer()) })
@@ -86,10 +86,10 @@ fn usage_error(error: Error) -> Reply {
     Reply { stderr: error.lines(), status: 1, ..Reply::default() }
 }
 
-fn get(choice: &Choice, system: &System<'_>) -> Result<Reply, Refusal> {
-    let server = Server::read(&request(system)?)?;
-    let profile = owner(&server, choice, system)?.ok_or_else(|| {
-        system.note(|| format!("docker: {server} is none of the hosts of a profile"));
+fn get(choice: &Choice, host: &dyn Host) -> Result<Reply, Refusal> {
+    let server = Server::read(&request(host)?)?;
+    let profile = owner(&server, choice, host)?.ok_or_else(|| {
+        host.note(|| format!("docker: {server} is none of the hosts of a profile"));
         Refusal::NotFound
     })?;
     if profile.username == IDENTITY_TOKEN {
@@ -109,21 +109,21 @@ fn get(choice: &Choice, system: &System<'_>) -> Result<Reply, Refusal> {
         // docker asks several times in one command.
         detect_rejection: false,
     };
-    let held = Session::new(&profile, system).token(&want)?;
+    let held = Session::new(&profile, host).token(&want)?;
     Ok(Reply::of(server.answer(&profile.username, &held)))
 }
 
 /// `docker login HOST` asks for the credentials, tries them, and has them stored. That is granted, and nothing is written;
 /// whoever brings something else must not believe that it was kept.
-fn store(choice: &Choice, system: &System<'_>) -> Result<Reply, Refusal> {
-    let offered = Offered::read(&request(system)?)?;
+fn store(choice: &Choice, host: &dyn Host) -> Result<Reply, Refusal> {
+    let offered = Offered::read(&request(host)?)?;
     let server = &offered.server;
-    let Some(profile) = owner(server, choice, system)? else {
+    let Some(profile) = owner(server, choice, host)? else {
         let what = format!("this helper keeps no passwords, and {server} is none of its hosts");
         let hint = "use another helper for that registry: name it in credHelpers or credsStore of docker's config.json";
         return Err(Refusal::from(Error::new(Kind::NotOurs, what, hint)));
     };
-    let served = served(&profile, choice, system);
+    let served = served(&profile, choice, host);
     if served.is_some_and(|held| offered.is(&held.token)) {
         return Ok(Reply::default());
     }
@@ -133,16 +133,16 @@ fn store(choice: &Choice, system: &System<'_>) -> Result<Reply, Refusal> {
 }
 
 /// Drops the token of a server, so that the next call gets another one. What is nobody's has been erased already.
-fn erase(choice: &Choice, system: &System<'_>) -> Result<Reply, Refusal> {
-    let server = Server::read(&request(system)?)?;
-    let profiles = match choice.profiles(system) {
+fn erase(choice: &Choice, host: &dyn Host) -> Result<Reply, Refusal> {
+    let server = Server::read(&request(host)?)?;
+    let profiles = match choice.profiles(host) {
         Ok(profiles) => profiles,
         // There is nothing that the client could do about it; the user may want to.
         Err(error) => return Ok(Reply { stderr: error.lines(), ..Reply::default() }),
     };
     for profile in profiles.iter().filter(|profile| server.spelled.iter().any(|origin| profile.hosts.contains(origin)))
     {
-        let session = Session::new(profile, system);
+        let session = Session::new(profile, host);
         for bearer in Bearer::ALL {
             if let Some(held) = session.cached(bearer) {
                 session.forget(bearer, &held.token);
@@ -157,8 +157,8 @@ fn erase(choice: &Choice, system: &System<'_>) -> Result<Reply, Refusal> {
 /// A legacy build asks for everything that is listed and throws the credentials of all registries away if one of these
 /// calls fails, or this one. So what is not certain is not listed, and a broken configuration is an empty list: its error
 /// goes to the user alone.
-fn list(choice: &Choice, system: &System<'_>) -> Reply {
-    let profiles = match choice.profiles(system) {
+fn list(choice: &Choice, host: &dyn Host) -> Reply {
+    let profiles = match choice.profiles(host) {
         Ok(profiles) => profiles,
         Err(error) => return Reply { stderr: error.lines(), ..Reply::of(wire::listing(&BTreeMap::new())) },
     };
@@ -170,7 +170,7 @@ fn list(choice: &Choice, system: &System<'_>) -> Reply {
     }
     let mut users = BTreeMap::new();
     for profile in profiles.iter().filter(|profile| profile.username != IDENTITY_TOKEN) {
-        if served(profile, choice, system).is_none() {
+        if served(profile, choice, host).is_none() {
             continue;
         }
         for name in profile.hosts.iter().map(wire::name) {
@@ -185,9 +185,9 @@ fn list(choice: &Choice, system: &System<'_>) -> Reply {
 }
 
 /// Reads the request.
-fn request(system: &System<'_>) -> Result<Vec<u8>> {
+fn request(host: &dyn Host) -> Result<Vec<u8>> {
     const HINT: &str = "let docker start this command, or pipe the registry's name in, such as registry.acme.example";
-    let bytes = read_request(MAX_REQUEST, HINT, system)?;
+    let bytes = read_request(MAX_REQUEST, HINT, host)?;
     if bytes.len() > MAX_REQUEST {
         return Err(Error::new(Kind::Usage, "the request on standard input is longer than 64 KiB", HINT));
     }
@@ -195,10 +195,10 @@ fn request(system: &System<'_>) -> Result<Vec<u8>> {
 }
 
 /// The one profile whose token may go to the server; `None` if that is nobody's.
-fn owner(server: &Server, choice: &Choice, system: &System<'_>) -> Result<Option<Profile>> {
+fn owner(server: &Server, choice: &Choice, host: &dyn Host) -> Result<Option<Profile>> {
     let mut owner: Option<Profile> = None;
     for origin in &server.origins {
-        let Some(profile) = choice.profile_for(origin, system)? else { continue };
+        let Some(profile) = choice.profile_for(origin, host)? else { continue };
         match &owner {
             Some(first) if first.name != profile.name => {
                 return Err(Error::new(
@@ -215,8 +215,8 @@ fn owner(server: &Server, choice: &Choice, system: &System<'_>) -> Result<Option
 }
 
 /// The token that [`get`] would answer with at once.
-fn served(profile: &Profile, choice: &Choice, system: &System<'_>) -> Option<LiveToken> {
-    let cached = Session::new(profile, system).cached(choice.bearer(profile));
+fn served(profile: &Profile, choice: &Choice, host: &dyn Host) -> Option<LiveToken> {
+    let cached = Session::new(profile, host).cached(choice.bearer(profile));
     cached.filter(|held| held.validity.is_some_and(Validity::usable))
 }
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::files::{self, Links};
 use crate::helpers::plan::{Action, Plan, SetupContext};
+use crate::os::files::{self, Links};
 use crate::patch;
 
 /// What docker calls us.
@@ -77,8 +77,8 @@ pub(super) fn undo(scene: &SetupContext<'_>) -> Result<Plan> {
 
 /// docker's configuration: where it is, and what it says if it is there.
 fn read(scene: &SetupContext<'_>) -> Result<(PathBuf, Option<String>)> {
-    let system = scene.system;
-    let folder = system.dir("DOCKER_CONFIG").or_else(|| system.dir("HOME").map(|home| home.join(".docker")));
+    let host = scene.host;
+    let folder = host.dir("DOCKER_CONFIG").or_else(|| host.dir("HOME").map(|home| home.join(".docker")));
     let path = folder
         .ok_or_else(|| Error::config("HOME is not set to a full path", "set HOME, or DOCKER_CONFIG"))?
         .join("config.json");

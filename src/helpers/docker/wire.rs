@@ -234,7 +234,7 @@ fn line(answer: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::Moment;
+    use crate::host::Moment;
     use proptest::prelude::*;
 
     fn held() -> LiveToken {

@@ -37,11 +37,11 @@ fn grammar(command: Command) -> Command {
 fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     const HINT: &str =
         "let the tool call this command, or try it with: echo '{\"uri\":\"https://HOST/\"}' | runai-credential get";
-    let Context { choice, system, .. } = context;
-    let input = read_request(MAX_REQUEST, HINT, system)?;
+    let (choice, host) = (&context.choice, context.host);
+    let input = read_request(MAX_REQUEST, HINT, host)?;
     let request = Request::read(&input)
         .map_err(|why| Error::new(Kind::Usage, format!("the request on standard input cannot be used: {why}"), HINT))?;
-    let profile = choice.profile_for_url(&request.uri, system)?;
+    let profile = choice.profile_for_url(&request.uri, host)?;
     let want = TokenRequirements {
         bearer: choice.bearer(&profile),
         preferred_validity: RATHER,
@@ -49,5 +49,5 @@ fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         exclude: None,
         detect_rejection: false,
     };
-    Ok(Reply::of(request.answer(&Session::new(&profile, system).token(&want)?)))
+    Ok(Reply::of(request.answer(&Session::new(&profile, host).token(&want)?)))
 }

@@ -69,7 +69,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::Moment;
+    use crate::host::Moment;
     use crate::token::{Token, Validity};
     use proptest::prelude::*;
 

@@ -3,18 +3,18 @@
 use crate::error::printable;
 use crate::helpers::check::{Finding, Report};
 use crate::origin::Origin;
+use crate::os::process::{self, CommandOutput};
 use crate::profile::Profile;
 use crate::session::Choice;
-use crate::tools::{self, CommandOutput};
 
 /// The chain of helpers for each of the profile's hosts.
 pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
-    let system = report.system;
-    let Some(git) = tools::find("git", system) else {
+    let host = report.host;
+    let Some(git) = process::find("git", host) else {
         return report.add("git", Finding::skipped("it is not on the PATH"));
     };
     let pattern = r"^credential\.(.*\.)?helper$";
-    let helpers = match tools::run(&git, ["config", "--null", "--get-regexp", pattern]) {
+    let helpers = match process::run(&git, ["config", "--null", "--get-regexp", pattern]) {
         Ok(CommandOutput { stdout, is_success, stderr }) if is_success || stderr.is_empty() => helpers(&stdout),
         Ok(said) => {
             let what = format!("its configuration cannot be read: {}", said.stderr.trim());
@@ -25,7 +25,7 @@ pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
     if !helpers.iter().any(|(_, helper)| is_ours(helper)) {
         return report.add("git", Finding::skipped("no helper of git is runai (setup git makes it one)"));
     }
-    if tools::find("git-credential-runai", system).is_none() && helpers.iter().any(|(_, helper)| helper == "runai") {
+    if process::find("git-credential-runai", host).is_none() && helpers.iter().any(|(_, helper)| helper == "runai") {
         return report.add(
             "git",
             Finding::failed(

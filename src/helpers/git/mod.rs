@@ -11,11 +11,11 @@ use clap::{Arg, ArgMatches, Command};
 use crate::broker::{Exclude, TokenRequirements};
 use crate::error::{Error, Kind, Result};
 use crate::helpers::{Helper, Setup};
+use crate::host::Host;
 use crate::profile::Profile;
 use crate::reply::Reply;
 use crate::session::{Choice, Session};
 use crate::subcommand::{Context, Subcommand};
-use crate::system::System;
 use crate::token::Bearer;
 use wire::{CAPABILITIES, MAX_REQUEST, Request};
 
@@ -51,28 +51,28 @@ fn grammar(command: Command) -> Command {
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     // Any word, because git may come to know others.
     let operation = matches.get_one::<String>("operation").map(String::as_str).unwrap_or_default();
-    Ok(answer(operation, &context.choice, context.system))
+    Ok(answer(operation, &context.choice, context.host))
 }
 
 /// Answers git, which asks for `operation`. An operation that nobody knows yet is taken and ignored, as git wants it.
-fn answer(operation: &str, choice: &Choice, system: &System<'_>) -> Reply {
+fn answer(operation: &str, choice: &Choice, host: &dyn Host) -> Reply {
     if operation == "capability" {
         return Reply::of(CAPABILITIES);
     }
-    let input = match (system.stdin)(MAX_REQUEST + 1) {
+    let input = match host.read_stdin(MAX_REQUEST + 1) {
         Ok(input) => input,
         Err(error) => return unreadable(&error).into(),
     };
     let request = match Request::read(&input) {
         _ if !matches!(operation, "get" | "erase") => return Reply::default(),
         Ok(request) if input.len() <= MAX_REQUEST => request,
-        Ok(_) => return not_ours("it is too long", system),
-        Err(why) => return not_ours(why, system),
+        Ok(_) => return not_ours("it is too long", host),
+        Err(why) => return not_ours(why, host),
     };
-    let profile = match choice.profile_for(&request.origin, system) {
+    let profile = match choice.profile_for(&request.origin, host) {
         Ok(Some(profile)) if request.is_for(&profile.username) => profile,
-        Ok(Some(_)) => return not_ours("it names another user", system),
-        Ok(None) => return not_ours("no profile has this host in its hosts", system),
+        Ok(Some(_)) => return not_ours("it names another user", host),
+        Ok(None) => return not_ours("no profile has this host in its hosts", host),
         // Nobody gets a second answer to what went wrong with the first.
         Err(_) if operation == "erase" => return Reply::default(),
         // Two profiles claim the host, so nobody else has a password for it.
@@ -81,14 +81,14 @@ fn answer(operation: &str, choice: &Choice, system: &System<'_>) -> Reply {
         Err(error) => return error.into(),
     };
     if operation == "erase" {
-        erase(&request, &profile, system);
+        erase(&request, &profile, host);
         return Reply::default();
     }
-    get(&request, &profile, choice.bearer(&profile), system).map(Reply::of).unwrap_or_else(quit)
+    get(&request, &profile, choice.bearer(&profile), host).map(Reply::of).unwrap_or_else(quit)
 }
 
-fn get(request: &Request, profile: &Profile, bearer: Bearer, system: &System<'_>) -> Result<String> {
-    let refused = request.is_second().then(|| Session::new(profile, system).cached(bearer)).flatten();
+fn get(request: &Request, profile: &Profile, bearer: Bearer, host: &dyn Host) -> Result<String> {
+    let refused = request.is_second().then(|| Session::new(profile, host).cached(bearer)).flatten();
     // If another one has come into the cache since, that one will do.
     let exclude = refused.filter(|held| request.refuses(&held.token)).map(|held| Exclude::This(held.token));
     let want = TokenRequirements {
@@ -98,21 +98,21 @@ fn get(request: &Request, profile: &Profile, bearer: Bearer, system: &System<'_>
         exclude,
         detect_rejection: false,
     };
-    let held = Session::new(profile, system).token(&want)?;
+    let held = Session::new(profile, host).token(&want)?;
     Ok(request.answer(&held, &profile.username))
 }
 
 /// Compare and forget: a refusal that comes late does not cost a token that was fetched since.
-fn erase(request: &Request, profile: &Profile, system: &System<'_>) {
+fn erase(request: &Request, profile: &Profile, host: &dyn Host) {
     if let Some(token) = request.erased() {
-        let session = Session::new(profile, system);
+        let session = Session::new(profile, host);
         Bearer::ALL.into_iter().for_each(|bearer| session.forget(bearer, &token));
     }
 }
 
 /// Not ours: git goes on to the next helper, and hears nothing.
-fn not_ours(why: &str, system: &System<'_>) -> Reply {
-    system.note(|| format!("git: not ours: {why}"));
+fn not_ours(why: &str, host: &dyn Host) -> Reply {
+    host.note(|| format!("git: not ours: {why}"));
     Reply::default()
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result, printable};
 use crate::helpers::plan::{Action, Plan, SetupContext};
-use crate::tools;
+use crate::os::process;
 
 /// What git calls us.
 const HELPER: &str = "runai";
@@ -59,7 +59,7 @@ fn helpers(scene: &SetupContext<'_>, key: &str) -> Result<Vec<String>> {
         let what = format!("git config cannot be read: {}", printable(why, 300));
         Error::config(what, "correct ~/.gitconfig (git config --global --list)")
     };
-    let said = tools::run(&git, config(&["--null", "--get-all", key])).map_err(|error| failed(&error.to_string()))?;
+    let said = process::run(&git, config(&["--null", "--get-all", key])).map_err(|error| failed(&error.to_string()))?;
     // Exit 1 without a word: there is none.
     if !said.is_success && !said.stderr.trim().is_empty() {
         return Err(failed(said.stderr.trim()));

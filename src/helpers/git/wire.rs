@@ -234,7 +234,7 @@ fn state_of(token: &Token) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::Moment;
+    use crate::host::Moment;
     use crate::token::Validity;
     use proptest::prelude::*;
     use std::time::Duration;

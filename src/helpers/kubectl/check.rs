@@ -6,18 +6,18 @@ use serde_json::Value;
 
 use crate::error::printable;
 use crate::helpers::check::{Finding, Report};
+use crate::host::Host;
+use crate::os::process;
 use crate::profile::Profile;
 use crate::session::Choice;
-use crate::system::System;
-use crate::tools;
 
 /// The names by which a kubeconfig may call us.
 const NAMES: [&str; 2] = ["runai-credential", "kubectl-runai_credential"];
 
 /// Our own users in the kubeconfig, and the kuberc that may forbid us.
 pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
-    let system = report.system;
-    let Some(kubectl) = tools::find("kubectl", system) else {
+    let host = report.host;
+    let Some(kubectl) = process::find("kubectl", host) else {
         report.add("kubectl", Finding::skipped("it is not on the PATH"));
         return;
     };
@@ -46,21 +46,21 @@ pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
     let is_current = list(&view, "contexts")
         .any(|context| context["name"] == current && ours.iter().any(|(name, _)| context["context"]["user"] == *name));
     for (name, exec) in &ours {
-        report.add("kubectl", user(name, exec, is_current, profile, system));
+        report.add("kubectl", user(name, exec, is_current, profile, host));
     }
     let commands: Vec<&str> = ours.iter().filter_map(|(_, exec)| exec["command"].as_str()).collect();
-    report.add("kuberc", kuberc(&kubectl, &commands, system));
+    report.add("kuberc", kuberc(&kubectl, &commands, host));
     report.has_kubernetes_client = true;
 }
 
 /// One user of the kubeconfig that calls us.
-fn user(name: &str, exec: &Value, is_current: bool, profile: Option<&Profile>, system: &System<'_>) -> Finding {
+fn user(name: &str, exec: &Value, is_current: bool, profile: Option<&Profile>, host: &dyn Host) -> Finding {
     let command = exec["command"].as_str().unwrap_or_default();
     let args: Vec<&str> = list(exec, "args").filter_map(Value::as_str).collect();
     let is_there = match command.contains('/') {
         // Relative to the folder of the kubeconfig, which is one of several.
-        true => !Path::new(command).is_absolute() || tools::is_program(Path::new(command)),
-        false => tools::find(command, system).is_some(),
+        true => !Path::new(command).is_absolute() || process::is_program(Path::new(command)),
+        false => process::find(command, host).is_some(),
     };
     if !is_there {
         return Finding::failed(
@@ -92,7 +92,7 @@ fn user(name: &str, exec: &Value, is_current: bool, profile: Option<&Profile>, s
 }
 
 /// The user's preferences, which may name the programs that kubectl may run (KEP-3104).
-fn kuberc(kubectl: &Path, commands: &[&str], system: &System<'_>) -> Finding {
+fn kuberc(kubectl: &Path, commands: &[&str], host: &dyn Host) -> Finding {
     let Ok(kuberc) = json_of(kubectl, &["kuberc", "view", "-o", "json"]) else {
         return Finding::skipped("none, or this kubectl does not know it");
     };
@@ -101,7 +101,7 @@ fn kuberc(kubectl: &Path, commands: &[&str], system: &System<'_>) -> Finding {
         .collect();
     let is_listed = |command: &str| {
         // As kubectl looks: the name, or the path at which the PATH has it.
-        let found = tools::find(command, system).map(|path| path.display().to_string());
+        let found = process::find(command, host).map(|path| path.display().to_string());
         listed.iter().any(|entry| *entry == command || found.as_deref() == Some(*entry))
     };
     match kuberc["credentialPluginPolicy"].as_str().unwrap_or_default() {
@@ -133,7 +133,7 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 
 /// What a program prints as JSON.
 fn json_of(program: &Path, args: &[&str]) -> Result<Value, String> {
-    let said = tools::run(program, args).map_err(|error| error.to_string())?;
+    let said = process::run(program, args).map_err(|error| error.to_string())?;
     if !said.is_success {
         return Err(printable(said.stderr.trim(), 300));
     }

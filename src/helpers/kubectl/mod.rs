@@ -11,10 +11,10 @@ use clap::{ArgMatches, Command};
 use crate::broker::TokenRequirements;
 use crate::error::{Error, Kind, Result};
 use crate::helpers::{Helper, Setup};
+use crate::host::Host;
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::subcommand::{Context, Subcommand};
-use crate::system::System;
 use wire::{EXEC_INFO, Request};
 
 /// The helper.
@@ -34,10 +34,10 @@ fn grammar(command: Command) -> Command {
 
 /// Answers the client that set [`EXEC_INFO`].
 fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
-    let Context { choice, system, .. } = context;
-    let info = system.var(EXEC_INFO);
+    let (choice, host) = (&context.choice, context.host);
+    let info = host.var(EXEC_INFO);
     let request = Request::read(info.as_deref())?;
-    let profile = choice.profile(system)?;
+    let profile = choice.profile(host)?;
     profile.check_cluster(request.server.as_deref(), request.detour)?;
     let want = TokenRequirements {
         bearer: choice.bearer(&profile),
@@ -47,7 +47,7 @@ fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         // Without a request a person tries the command by hand, and may come back as often as they like.
         detect_rejection: info.is_some(),
     };
-    Ok(Reply::of(request.answer(&Session::new(&profile, system).token(&want)?)))
+    Ok(Reply::of(request.answer(&Session::new(&profile, host).token(&want)?)))
 }
 
 /// Refuses every other subcommand where client-go started this process, directly or through a script.
@@ -56,8 +56,8 @@ fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
 /// (`client-go/plugin/pkg/client/auth/exec/exec.go`). An empty value counts as well. The kubeconfig names the arguments, and
 /// kubectl's allow-list looks at the program alone: a list that allows this program must not thereby allow `exec`, which runs any
 /// program, or `login`, which changes the configuration.
-fn refuse_others(system: &System<'_>) -> Option<Error> {
-    (system.env)(EXEC_INFO)?;
+fn refuse_others(host: &dyn Host) -> Option<Error> {
+    host.var_os(EXEC_INFO)?;
     Some(Error::new(
         Kind::Usage,
         format!("under {EXEC_INFO} only the subcommand kubectl runs"),

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result, printable};
 use crate::helpers::plan::{Action, Plan, SetupContext};
+use crate::os::process;
 use crate::subcommand::PROGRAM;
-use crate::tools;
 
 /// What the user is called in the kubeconfig.
 const USER: &str = "runai-credential";
@@ -23,7 +23,7 @@ pub(super) fn plan(scene: &SetupContext<'_>) -> Result<Plan> {
     let user = named.map_or_else(|| USER.to_owned(), |name| format!("{USER}-{name}"));
 
     let flags =
-        tools::run(&kubectl, ["config", "set-credentials", "--help"]).map(|said| said.stdout).unwrap_or_default();
+        process::run(&kubectl, ["config", "set-credentials", "--help"]).map(|said| said.stdout).unwrap_or_default();
     // v1 wants interactiveMode, which an older set-credentials cannot write; v1beta1 does without.
     let has_mode = flags.contains("--exec-interactive-mode");
     let version = if has_mode { "v1" } else { "v1beta1" };
@@ -133,7 +133,7 @@ fn allow(kubectl: &Path, plan: &mut Plan) -> Option<Value> {
     if policy != "Allowlist" || before.iter().any(|entry| entry.ends_with(&format!("={PROGRAM}"))) {
         return None;
     }
-    let help = tools::run(kubectl, ["kuberc", "set", "--help"]).map(|said| said.stdout).unwrap_or_default();
+    let help = process::run(kubectl, ["kuberc", "set", "--help"]).map(|said| said.stdout).unwrap_or_default();
     if !help.contains("--allowlist-entry") {
         // kubectl 1.35 knows the key name alone, later ones command as well; all take an entry with both.
         plan.remarks.push(format!(
@@ -164,7 +164,7 @@ fn entries(kuberc: &Value) -> Vec<String> {
 }
 
 fn kuberc(kubectl: &Path) -> Option<Value> {
-    let said = tools::run(kubectl, ["kuberc", "view", "-o", "json"]).ok().filter(|said| said.is_success)?;
+    let said = process::run(kubectl, ["kuberc", "view", "-o", "json"]).ok().filter(|said| said.is_success)?;
     serde_json::from_str(&said.stdout).ok()
 }
 
@@ -173,7 +173,7 @@ fn view(kubectl: &Path) -> Result<Value> {
         let what = format!("the kubeconfig cannot be read: {}", printable(why, 300));
         Error::config(what, "correct it (kubectl config view)")
     };
-    let said = tools::run(kubectl, ["config", "view", "-o", "json"]).map_err(|error| failed(&error.to_string()))?;
+    let said = process::run(kubectl, ["config", "view", "-o", "json"]).map_err(|error| failed(&error.to_string()))?;
     if !said.is_success {
         return Err(failed(said.stderr.trim()));
     }

@@ -138,7 +138,7 @@ struct Status<'a> {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::system::Moment;
+    use crate::host::Moment;
     use crate::token::{Token, Validity};
     use proptest::prelude::*;
     use std::time::Duration;

@@ -1,12 +1,15 @@
 //! The program inside the test's own process, on a machine whose clock the test can move.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use runai_credential::Reply;
-use runai_credential::system::{Moment, System};
+use runai_credential::host::{Host, Moment};
+use runai_credential::os::clock;
 
 use crate::Home;
 
@@ -62,31 +65,60 @@ impl Machine {
 
     /// Also what `-v` says.
     pub fn call_noting(&self, args: &[&str]) -> (Reply, String) {
-        let notes = RefCell::new(String::new());
-        let millis = |time: Duration| i64::try_from(time.as_millis()).expect("a time");
-        let ahead = millis(self.ahead) - millis(self.behind);
-        let system = System {
-            env: &|name| self.variables.get(name).cloned(),
-            now: &|| {
-                let now = Moment::of_machine();
-                Moment { unix_ms: now.unix_ms + ahead + self.wall_set_by, boot_ms: now.boot_ms + ahead }
-            },
-            boot_id: &|| Some(self.boot_id.to_owned()),
-            host: &|| self.host.to_owned(),
-            parent: &|| self.parent.map(str::to_owned),
-            stdin: &|most| Ok(self.stdin.iter().copied().take(most).collect()),
-            terminal: &|| None,
-            as_found: &|work| work(),
-            again: |_| panic!("nothing that a test calls here needs another thread"),
-            notes: &|note| {
-                notes.borrow_mut().push_str(note);
-                notes.borrow_mut().push('\n');
-            },
-            verbose: Cell::new(false),
-        };
         let args: Vec<OsString> = std::iter::once(&"runai-credential").chain(args).map(OsString::from).collect();
-        let reply = runai_credential::run(&args, &system);
-        let notes = notes.borrow().clone();
+        let call = Call { machine: self, verbose: AtomicBool::new(false), notes: Mutex::default() };
+        let reply = runai_credential::run(&args, &call);
+        let notes = call.notes.into_inner().expect("the notes");
         (reply, notes)
+    }
+}
+
+/// One call on a machine.
+struct Call<'a> {
+    machine: &'a Machine,
+    verbose: AtomicBool,
+    notes: Mutex<String>,
+}
+
+impl Host for Call<'_> {
+    fn var_os(&self, name: &str) -> Option<OsString> {
+        self.machine.variables.get(name).cloned()
+    }
+
+    fn now(&self) -> Moment {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).expect("a time");
+        let ahead = millis(self.machine.ahead) - millis(self.machine.behind);
+        let now = clock::now();
+        Moment { unix_ms: now.unix_ms + ahead + self.machine.wall_set_by, boot_ms: now.boot_ms + ahead }
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        Some(self.machine.boot_id.to_owned())
+    }
+
+    fn name(&self) -> String {
+        self.machine.host.to_owned()
+    }
+
+    fn caller(&self) -> Option<String> {
+        self.machine.parent.map(str::to_owned)
+    }
+
+    fn read_stdin(&self, limit: usize) -> io::Result<Vec<u8>> {
+        Ok(self.machine.stdin.iter().copied().take(limit).collect())
+    }
+
+    fn is_verbose(&self) -> bool {
+        self.verbose.load(Ordering::Relaxed)
+    }
+
+    fn set_verbose(&self, verbose: bool) {
+        self.verbose.store(verbose, Ordering::Relaxed);
+    }
+
+    fn show_note(&self, line: &str) {
+        let mut notes = self.notes.lock().expect("the notes");
+        notes.push_str(line);
+        notes.push('\n');
     }
 }

@@ -5,33 +5,29 @@ use std::io::{self, BufRead, BufReader, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 
+use crate::host::Terminal;
+
 /// The terminal that controls this process.
-pub struct Terminal {
+pub struct ControllingTerminal {
     reader: BufReader<File>,
     writer: File,
 }
 
-impl Terminal {
+impl ControllingTerminal {
     /// Opens it; `None` where nobody sits at one.
-    pub fn open() -> Option<Terminal> {
+    pub fn open() -> Option<ControllingTerminal> {
         let tty = File::options().read(true).write(true).open("/dev/tty").ok()?;
         let writer = tty.try_clone().ok()?;
-        Some(Terminal { reader: BufReader::new(tty), writer })
+        Some(ControllingTerminal { reader: BufReader::new(tty), writer })
     }
+}
 
-    /// Shows a text, which is several lines or the beginning of one.
-    ///
-    /// # Errors
-    /// Those of the terminal.
-    pub fn show(&mut self, text: &str) -> io::Result<()> {
+impl Terminal for ControllingTerminal {
+    fn show(&mut self, text: &str) -> io::Result<()> {
         self.writer.write_all(text.as_bytes())
     }
 
-    /// Asks a question; the answer comes without its white space on either side.
-    ///
-    /// # Errors
-    /// Those of the terminal; `UnexpectedEof` if it was closed (Ctrl-D).
-    pub fn ask(&mut self, question: &str) -> io::Result<String> {
+    fn ask(&mut self, question: &str) -> io::Result<String> {
         self.show(question)?;
         let mut line = Vec::new();
         let end = loop {
@@ -51,12 +47,9 @@ impl Terminal {
         }
     }
 
-    /// Asks for something that must not be seen. The echo is off before the question is shown: somebody may be quick.
-    ///
-    /// # Errors
-    /// As for [`Terminal::ask`]; `Interrupted` for Ctrl-C, which ends the line here and not the process, so that the echo
-    /// comes back.
-    pub fn ask_secret(&mut self, question: &str) -> io::Result<String> {
+    /// The echo is off before the question is shown: the person may be quick. Ctrl-C ends the line here and not the process, so
+    /// that the echo comes back.
+    fn ask_secret(&mut self, question: &str) -> io::Result<String> {
         let before = tcgetattr(&self.writer)?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);

@@ -1,5 +1,6 @@
-//! The programs that call this one: found on the `PATH`, and run within bounds to ask or tell them something.
+//! Other programs: found on the `PATH`, run within bounds to ask or tell them something, and the one that called this one.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use crate::system::{Deadline, System};
+use crate::host::{Deadline, Host};
 
 /// How long one of them may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,8 +27,8 @@ pub struct CommandOutput {
 }
 
 /// Where `name` is on the `PATH`. Relative folders of it are left out: they would mean the working directory.
-pub fn find(name: &str, system: &System<'_>) -> Option<PathBuf> {
-    let path = (system.env)("PATH")?;
+pub fn find(name: &str, host: &dyn Host) -> Option<PathBuf> {
+    let path = host.var_os("PATH")?;
     let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
     folders.map(|folder| folder.join(name)).find(|file| is_program(file))
 }
@@ -85,4 +86,40 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
         let _ = sender.send(bytes);
     });
     receiver
+}
+
+/// Returns what identifies the calling process: process id, start time and program. No other process has it until the next boot.
+///
+/// A process may become another program and be a new client: Google's kubectl asks a first time to find out the server's version,
+/// and then turns into the kubectl of that version.
+pub fn caller() -> Option<String> {
+    let parent = rustix::process::getppid()?.as_raw_nonzero();
+    let mut stat = [0; 1024];
+    let length = File::open(format!("/proc/{parent}/stat")).ok()?.read(&mut stat).ok()?;
+    let process = id_and_start(&String::from_utf8_lossy(&stat[..length]))?;
+    let program = std::fs::read_link(format!("/proc/{parent}/exe")).unwrap_or_default();
+    Some(format!("{process} {}", program.display()))
+}
+
+/// Process id and start time of a `/proc/PID/stat` (proc(5), fields 1 and 22), which together name a process for as long as
+/// the machine runs.
+fn id_and_start(stat: &str) -> Option<String> {
+    // The second field is a name in parentheses, which may hold anything.
+    let (pid, rest) = stat.split_once(' ')?;
+    let start = rest.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?;
+    Some(format!("{pid} {start}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn process_name_may_hold_anything() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
+        assert_eq!(id_and_start(&format!("42 (kubectl) {fields}")).as_deref(), Some("42 4711"));
+        assert_eq!(id_and_start(&format!("42 (a) b) 1 2 () {fields}")).as_deref(), Some("42 4711"));
+        assert_eq!(id_and_start("42 (kubectl) S 1"), None);
+        assert_eq!(id_and_start(""), None);
+    }
 }

@@ -1,76 +1,108 @@
-//! The real world, as far as this crate lets it in: environment, clock, host, notes.
+//! The machine as the library sees it: environment, clock, host, standard input, notes.
 //!
-//! Everything else receives a [`System`] and asks it, so that a test can move time or set a variable without touching
-//! the process it runs in. Nothing outside this file and `main` may read the environment or the clock; `clippy.toml` bans it.
+//! Everything receives a [`Host`] and asks it, so that a test can move time or set a variable without touching the process that
+//! it runs in. There are two: `os::ThisMachine` and that of the tests. Only they read the environment or the clock; `clippy.toml`
+//! forbids it elsewhere. This module is pure.
 
-use std::cell::Cell;
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::terminal::Terminal;
+use crate::error::printable;
 
-/// What the program may ask of the machine it runs on.
-pub struct System<'a> {
-    /// An environment variable.
-    pub env: &'a dyn Fn(&str) -> Option<OsString>,
-    /// The present, on both clocks.
-    pub now: &'a dyn Fn() -> Moment,
-    /// Names the running kernel: two readings of [`Moment::boot_ms`] can be compared only under the same one.
-    pub boot_id: &'a dyn Fn() -> Option<String>,
-    /// Tells this machine from others; feeds the jitter of the refresh, nothing else.
-    pub host: &'a dyn Fn() -> String,
-    /// Names the process that started this one, so that no other process has the same name until the next boot.
-    pub parent: &'a dyn Fn() -> Option<String>,
-    /// Reads standard input to its end, at most as many bytes as given. A caller that has to refuse longer input asks for
-    /// one more than it takes.
-    pub stdin: &'a dyn Fn(usize) -> std::io::Result<Vec<u8>>,
-    /// The person at the terminal, if there is one.
-    pub terminal: &'a dyn Fn() -> Option<Terminal>,
-    /// Runs something with the limits that this process was started with and has since lowered for itself: the start of a
-    /// program that somebody wants run as if we were not there.
-    pub as_found: &'a dyn Fn(&mut dyn FnMut()),
-    /// Hands the same world to another thread's work.
-    pub again: Again,
-    /// Receives the steps that `--verbose` shows, one line each.
-    pub notes: &'a dyn Fn(&str),
-    /// Whether anyone wants the notes; set once the command line is understood.
-    pub verbose: Cell<bool>,
-}
+/// What the program may ask of the machine that it runs on.
+pub trait Host: Send + Sync {
+    /// Returns an environment variable.
+    fn var_os(&self, name: &str) -> Option<OsString>;
 
-/// Hands a [`System`] to some work, on whatever thread.
-pub type Again = fn(&mut dyn FnMut(&System<'_>));
+    /// Returns the present on both clocks.
+    fn now(&self) -> Moment;
 
-impl System<'_> {
-    /// A variable as text. Empty counts as unset, as the XDG and proxy conventions have it; what is not Unicode
-    /// cannot be a URL, a name or a number of ours and counts as unset too.
-    pub fn var(&self, name: &str) -> Option<String> {
-        (self.env)(name)?.into_string().ok().filter(|value| !value.is_empty())
+    /// Returns an identifier of the running kernel: two readings of [`Moment::boot_ms`] can be compared only under the same one.
+    fn boot_id(&self) -> Option<String> {
+        None
     }
 
-    /// A variable that holds a directory. Relative ones are ignored (XDG base directory specification 0.8).
+    /// Returns the name of the machine. It feeds the jitter of the refresh and nothing else.
+    fn name(&self) -> String {
+        String::new()
+    }
+
+    /// Returns an identifier of the process that started this one, which no other process has until the next boot.
+    fn caller(&self) -> Option<String> {
+        None
+    }
+
+    /// Reads standard input to its end, at most `limit` bytes. A caller that has to refuse longer input asks for one byte more
+    /// than it takes.
+    ///
+    /// # Errors
+    /// Those of the system, `Other` if it is a terminal, `TimedOut` if the end does not come.
+    fn read_stdin(&self, limit: usize) -> io::Result<Vec<u8>>;
+
+    /// Opens the terminal of the person who started the program, if there is one.
+    fn terminal(&self) -> Option<Box<dyn Terminal>> {
+        None
+    }
+
+    /// Whether `--verbose` was given.
+    fn is_verbose(&self) -> bool;
+
+    /// Sets whether notes are shown.
+    fn set_verbose(&self, verbose: bool);
+
+    /// Shows a line of `--verbose`.
+    fn show_note(&self, line: &str);
+
+    /// Returns this host for a thread that outlives the call.
+    fn for_threads(&self) -> Option<&'static dyn Host> {
+        None
+    }
+}
+
+impl dyn Host + '_ {
+    /// Returns a variable as text. Empty counts as unset, as the XDG and proxy conventions have it; what is not Unicode
+    /// cannot be a URL, a name or a number of ours and counts as unset too.
+    pub fn var(&self, name: &str) -> Option<String> {
+        self.var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
+    }
+
+    /// Returns a variable that holds a directory. Relative ones are ignored (XDG base directory specification 0.8).
     pub fn dir(&self, name: &str) -> Option<PathBuf> {
-        let path = PathBuf::from((self.env)(name)?);
+        let path = PathBuf::from(self.var_os(name)?);
         path.is_absolute().then_some(path)
     }
 
-    /// Says a step to whoever asked for `--verbose`; the text is not even made otherwise. Never a secret.
+    /// Notes a step for `--verbose`; the text is not even made otherwise. Never a secret.
     pub fn note(&self, text: impl FnOnce() -> String) {
-        if self.verbose.get() {
-            (self.notes)(&crate::error::printable(&text(), 1000));
+        if self.is_verbose() {
+            self.show_note(&printable(&text(), 1000));
         }
     }
 }
 
-/// Process and start time of a `/proc/PID/stat` (proc(5), fields 1 and 22), which together name a process for as long as
-/// the machine runs.
-pub fn process_in(stat: &str) -> Option<String> {
-    // The second field is a name in parentheses, which may hold anything.
-    let (pid, rest) = stat.split_once(' ')?;
-    let start = rest.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?;
-    Some(format!("{pid} {start}"))
+/// A person at a terminal, apart from the standard streams, which belong to the protocols.
+pub trait Terminal {
+    /// Shows a text, which is several lines or the beginning of one.
+    ///
+    /// # Errors
+    /// Those of the terminal.
+    fn show(&mut self, text: &str) -> io::Result<()>;
+
+    /// Asks a question; the answer comes without its white space on either side.
+    ///
+    /// # Errors
+    /// Those of the terminal; `UnexpectedEof` if it was closed (Ctrl-D).
+    fn ask(&mut self, question: &str) -> io::Result<String>;
+
+    /// Asks for something that must not be seen.
+    ///
+    /// # Errors
+    /// As for [`Terminal::ask`]; `Interrupted` for Ctrl-C.
+    fn ask_secret(&mut self, question: &str) -> io::Result<String>;
 }
 
 /// A point in time on two clocks: the wall, which other machines share and anybody may set, and the time since the
@@ -87,21 +119,6 @@ pub struct Moment {
 const SLEW_MS: i64 = 2_000;
 
 impl Moment {
-    /// Now, on the clocks of this machine.
-    #[allow(clippy::disallowed_methods, reason = "this is the one reading of the clock")]
-    pub fn of_machine() -> Moment {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let clock = rustix::time::ClockId::Boottime;
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let clock = rustix::time::ClockId::Monotonic;
-        let boot = rustix::time::clock_gettime(clock);
-        Moment {
-            unix_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
-            boot_ms: boot.tv_sec.saturating_mul(1000).saturating_add(boot.tv_nsec / 1_000_000),
-        }
-    }
-
     /// How long ago `earlier` was; `None` where that cannot be known, because the wall clock was set back and the
     /// machine has been rebooted since.
     ///
@@ -191,15 +208,6 @@ mod tests {
             let age = now.since(earlier, || same_boot);
             assert_eq!(age, wanted.map(Duration::from_secs), "{name}");
         }
-    }
-
-    #[test]
-    fn the_name_of_a_process_may_hold_anything() {
-        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
-        assert_eq!(process_in(&format!("42 (kubectl) {fields}")).as_deref(), Some("42 4711"));
-        assert_eq!(process_in(&format!("42 (a) b) 1 2 () {fields}")).as_deref(), Some("42 4711"));
-        assert_eq!(process_in("42 (kubectl) S 1"), None);
-        assert_eq!(process_in(""), None);
     }
 
     #[test]

@@ -4,8 +4,6 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use rustix::fs::OFlags;
 
@@ -56,13 +54,6 @@ pub fn not_writable_by_all(meta: &Metadata) -> Result<(), &'static str> {
 /// Whether a file or folder belongs to this user and is closed to everybody else.
 pub fn is_private(meta: &Metadata) -> bool {
     meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 == 0
-}
-
-/// Makes a limit on file sizes (`ulimit -f`) an error like others: without a handler its signal ends the process, and with
-/// it a token that has just been fetched. Called before anything is written, so never on a hit.
-pub fn survive_size_limit() {
-    let seen = Arc::new(AtomicBool::new(false));
-    let _ = signal_hook::flag::register(rustix::process::Signal::XFSZ.as_raw(), seen);
 }
 
 /// The whole file in one read where its size is known. Some file systems (those of the kernel) say 0.

@@ -1,5 +1,5 @@
-//! One child process: signals are passed on to it, its end is awaited, and orphans are buried where we are the first process
-//! of a container.
+//! The program of `exec`: signals are passed on to it, its end is awaited, and orphans are reaped where this is the first process of
+//! a container.
 
 use std::io;
 use std::process::Command;
@@ -36,6 +36,7 @@ pub struct Supervisor {
 pub struct Started(Pid);
 
 impl Supervisor {
+    /// Begins to listen.
     pub fn new() -> io::Result<Supervisor> {
         let ignored = ignored();
         // What is ignored stays so, here and in the child (`nohup`).
@@ -131,4 +132,13 @@ fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// Ends this process by a signal. Returns the status that a shell gives to such an end where that cannot be: the first process of a
+/// container does not end so, and others that fail at it abort.
+pub fn end_by(signal: i32) -> u8 {
+    if !is_init() {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
