@@ -10,19 +10,14 @@
 pub mod lock;
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::host::{Host, Moment};
-use crate::os::files::{self, Links};
-use crate::os::harden;
+use crate::os::files::{self, Trust};
 use crate::secret::Secret;
 use crate::token::{Bearer, Grant, Issued, LiveToken, MAX_TOKEN, Token, Validity};
 
@@ -348,42 +343,16 @@ fn payload(bytes: &[u8]) -> Option<&[u8]> {
 /// everybody else. That is enough without a look at the folder: whoever could rename files in it could only swap
 /// records of ours, and each of them says what it is for.
 fn read_private(path: &Path) -> Option<Vec<u8>> {
-    let judge = |meta: &std::fs::Metadata| {
-        if files::is_private(meta) && meta.nlink() == 1 { Ok(()) } else { Err("it is open to others") }
-    };
-    files::read(path, Links::Refused, MAX_RECORD, judge).ok()
+    files::read(path, Trust::Private, MAX_RECORD).ok()
 }
 
-/// Replaces `name` in `dir` by a file with `bytes`, atomically. The folder is made if it is missing, and used only if it
-/// is private; one that is not is left as it is, because somebody may have a reason for it.
-///
-/// The time of the file is set to `sweep_after`, in seconds since 1970, so that the sweep need not open it.
+/// Replaces a file of the cache. Its time is set to `sweep_after`, in seconds since 1970, so that the sweep need not open it; where a
+/// file system cannot do that, the sweep comes a lifetime too early, and costs a request.
 fn replace(dir: &Path, name: &str, bytes: &[u8], sweep_after: i64, now: Moment) -> std::io::Result<()> {
-    harden::survive_size_limit();
-    let dir = private_dir(dir)?;
-    // The name is not a secret: O_EXCL takes care of whoever guesses it. The sweep knows it by its end.
-    // The time tells processes apart that have one number in different containers.
+    // The time tells processes apart that have one number in different containers. The sweep knows the name by its end.
     let temporary = format!("{name}.{}-{:x}.new", std::process::id(), now.boot_ms);
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat(&dir, &temporary, flags, Mode::RUSR | Mode::WUSR);
-    let file = open().or_else(|error| match error {
-        // Left by a process that was killed and had the number that we have now.
-        rustix::io::Errno::EXIST => {
-            rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty())?;
-            open()
-        }
-        _ => Err(error),
-    })?;
-    let mut file = File::from(file);
-    let written = file.write_all(bytes).and_then(|()| {
-        // Where a file system cannot set the time, the sweep comes a lifetime too early, and costs a request.
-        let _ = file.set_modified(UNIX_EPOCH + Duration::from_secs(sweep_after.max(0).unsigned_abs()));
-        rustix::fs::renameat(&dir, &temporary, &dir, name).map_err(Into::into)
-    });
-    if written.is_err() {
-        let _ = rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty());
-    }
-    written
+    let modified = UNIX_EPOCH + Duration::from_secs(sweep_after.max(0).unsigned_abs());
+    files::replace_private(dir, name, &temporary, bytes, modified)
 }
 
 /// How often a fetch looks for files that nobody needs any more.
@@ -423,36 +392,6 @@ fn sweep(dir: &Path, now: Moment) -> std::io::Result<usize> {
         }
     }
     Ok(removed)
-}
-
-/// Opens a folder that belongs to us and is closed to others, after making it where there is none.
-fn private_dir(path: &Path) -> std::io::Result<File> {
-    make_dir(path)?;
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-    let dir = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let meta = dir.metadata()?;
-    if !files::is_private(&meta) {
-        let why = "the folder does not belong to this user alone (mode 0700 is needed)";
-        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
-    }
-    Ok(dir)
-}
-
-/// Makes a folder and those above it that are missing, unless that would be inside another user's folder: root with
-/// somebody's `HOME` would leave them a folder there that they cannot use.
-fn make_dir(path: &Path) -> std::io::Result<()> {
-    let Some(existing) = path.ancestors().find_map(|above| Some((above, above.metadata().ok()?))) else {
-        return Ok(());
-    };
-    if existing.0 == path {
-        return Ok(());
-    }
-    let owner = existing.1.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        let why = format!("{} belongs to another user", existing.0.display());
-        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
-    }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// 64 bits that tell files and contents apart: eight bytes at a time, rotate, exclusive or, multiply by an odd number.

@@ -6,7 +6,6 @@
 mod edit;
 
 use std::borrow::Cow;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
@@ -14,12 +13,13 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::origin::Origin;
-use crate::os::files::{self, Links};
+use crate::os::files::{self, Trust};
+use crate::os::folders;
 use crate::patch::{self, Key};
 use crate::profile::{self, Draft, InvalidValue, Profile};
 use crate::secret::Source;
 
-pub use edit::{ConfigFile, create, replace};
+pub use edit::ConfigFile;
 
 /// Largest configuration file in bytes: some ten thousand profiles.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
@@ -138,7 +138,7 @@ fn place(file: Option<&Path>, host: &dyn Host) -> Result<Place, ReadError> {
         }
         return Ok(Place { path });
     }
-    let base = host.dir("XDG_CONFIG_HOME").or_else(|| host.dir("HOME").map(|home| home.join(".config")));
+    let base = folders::config(host);
     match base {
         Some(base) => Ok(Place { path: base.join("runai-credential/config.json") }),
         None => {
@@ -156,17 +156,7 @@ impl Place {
     /// Reads the file if it belongs to this user or root and nobody else may write it.
     fn read(self) -> Result<(PathBuf, String), ReadError> {
         let shown = self.path.display();
-        let judge = |meta: &std::fs::Metadata| {
-            let owner = meta.uid();
-            if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-                Err("it belongs to another user")
-            } else if meta.mode() & 0o022 != 0 {
-                Err("others may write it (chmod go-w takes that away)")
-            } else {
-                Ok(())
-            }
-        };
-        let bytes = files::read(&self.path, Links::Followed, MAX_CONFIG, judge).map_err(|error| {
+        let bytes = files::read(&self.path, Trust::OwnerOnly, MAX_CONFIG).map_err(|error| {
             let is_missing = error.kind() == std::io::ErrorKind::NotFound;
             let error = if is_missing {
                 Error::config(

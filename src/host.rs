@@ -7,6 +7,8 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -180,6 +182,22 @@ impl Deadline {
     pub fn at_most(self, budget: Duration) -> Deadline {
         Deadline(self.0.min(Deadline::after(budget).0))
     }
+}
+
+/// Runs `work` in a thread until `deadline`. Returns what it returned, or `None` if it was not done in time; then the thread is
+/// abandoned. For work that cannot be bounded: reads of a pipe, the resolver, libraries of a keyring.
+///
+/// # Errors
+/// That of the system, if there is no thread to be had.
+pub fn run_until<T: Send + 'static>(
+    deadline: Deadline,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (sender, receiver) = mpsc::channel();
+    // No one receives if it took too long.
+    thread::Builder::new().name(name.to_owned()).spawn(move || sender.send(work()))?;
+    Ok(receiver.recv_timeout(deadline.left()).ok())
 }
 
 #[cfg(test)]

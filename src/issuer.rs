@@ -13,7 +13,7 @@ use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use crate::error::{Error, FailedRequest, Result};
-use crate::host::{Deadline, Host, Moment};
+use crate::host::{Deadline, Host, Moment, run_until};
 use crate::profile::{Profile, Proof};
 use crate::secret::{self, Secret};
 use crate::token::Grant;
@@ -128,20 +128,19 @@ impl NetworkPath {
             Error::unreachable(what, "check the spelling of url (or proxy) and the name server")
         };
         let (host, port) = (self.host.trim_matches(['[', ']']).to_owned(), self.port);
-        let (sender, receiver) = std::sync::mpsc::channel();
         // The system's resolver has no bound of its own.
-        std::thread::spawn(move || {
+        let found = run_until(deadline, "resolver", move || {
             let found = (host.as_str(), port).to_socket_addrs();
-            let _ = sender.send(found.map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>()));
+            found.map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>())
         });
-        match receiver.recv_timeout(deadline.left()) {
-            Ok(Ok(mut addresses)) if !addresses.is_empty() => {
+        match found.map_err(|error| failed(&error.to_string()))? {
+            Some(Ok(mut addresses)) if !addresses.is_empty() => {
                 addresses.dedup();
                 Ok(addresses)
             }
-            Ok(Ok(_)) => Err(failed("it has none")),
-            Ok(Err(error)) => Err(failed(error.to_string().rsplit(": ").next().unwrap_or_default())),
-            Err(_) => Err(failed("the name server does not answer")),
+            Some(Ok(_)) => Err(failed("it has none")),
+            Some(Err(error)) => Err(failed(error.to_string().rsplit(": ").next().unwrap_or_default())),
+            None => Err(failed("the name server does not answer")),
         }
     }
 }

@@ -22,7 +22,6 @@ pub mod error;
 mod helpers;
 pub mod host;
 mod issuer;
-mod keyring;
 #[cfg(test)]
 mod mutation;
 mod origin;

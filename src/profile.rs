@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use crate::keyring;
 use crate::origin::Origin;
+use crate::os::keyring;
 use crate::secret::Source;
 use crate::token::Bearer;
 

@@ -4,17 +4,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::Command;
 
 use crate::error::{Error, Result};
 use crate::host::{Deadline, Host};
-use crate::keyring;
-use crate::os::files::{self, Links};
+use crate::os::files::{self, Trust};
+use crate::os::keyring;
+use crate::os::process::{self, RunError};
 
 /// Longest client secret in bytes.
 pub const MAX_SECRET: usize = 8 * 1024;
@@ -158,7 +155,7 @@ pub fn read_assertion(path: &Path) -> Result<Secret> {
 /// Reads a small file that holds `what`. Links are followed, because Kubernetes mounts secrets through them; what
 /// everybody may write is refused.
 fn read_file(what: &str, path: &Path, max: usize) -> Result<Vec<u8>> {
-    files::read(path, Links::Followed, max as u64 + 2, files::not_writable_by_all).map_err(|error| {
+    files::read(path, Trust::NotWritableByAll, max as u64 + 2).map_err(|error| {
         Error::config(
             format!("cannot use the {what} file {}: {error}", path.display()),
             format!(
@@ -185,77 +182,23 @@ fn run(argv: &[String], host: &dyn Host, deadline: Deadline) -> Result<Vec<u8>> 
     let fault = |what: String| {
         Error::config(format!("the secret command {program} {what}"), format!("run it by hand to see why: {program}"))
     };
-    let kept = KEPT.iter().filter_map(|name| Some((*name, host.var_os(name)?)));
-    let mut child = Command::new(program)
-        .args(args)
-        .env_clear()
-        .envs(kept.collect::<Vec<(&str, OsString)>>())
-        .env("PATH", SAFE_PATH)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        // What it says there may be anything, the secret included; whoever needs it runs the command by hand.
-        .stderr(Stdio::null())
-        // A group of its own, so that what it started ends with it.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| fault(format!("cannot be started: {error}")))?;
-
-    let output = read_within(&mut child, deadline);
-    let status = match &output {
-        // Standard output has ended; what is left of it may take no longer than the rest of the time.
-        Some(Ok(bytes)) if bytes.len() <= MAX_SECRET + 2 => wait_within(&mut child, deadline),
-        _ => None,
-    };
-    let Some(status) = status else {
-        if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-        }
-        let _ = child.kill();
-        // It may be another user's by now (sudo), or in another group: then it is left alone.
-        let _ = wait_within(&mut child, Deadline::after(Duration::from_millis(100)));
-        return Err(match output {
-            Some(Ok(bytes)) if bytes.len() > MAX_SECRET + 2 => fault("printed more than a secret".to_owned()),
-            Some(Err(error)) => fault(format!("could not be read: {error}")),
-            _ => Error::config(
-                format!("the secret command {program} did not end in time"),
-                "see that it asks for nothing, such as a passphrase; a slow one can be given more time with timeout",
-            ),
-        });
-    };
+    let kept: Vec<(&str, OsString)> = KEPT.iter().filter_map(|name| Some((*name, host.var_os(name)?))).collect();
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(kept).env("PATH", SAFE_PATH).current_dir("/");
+    let ended = process::run_in_group(&mut command, MAX_SECRET + 2, deadline);
+    let (status, output) = ended.map_err(|error| match error {
+        RunError::Start(error) => fault(format!("cannot be started: {error}")),
+        RunError::Read(error) => fault(format!("could not be read: {error}")),
+        RunError::TooMuch => fault("printed more than a secret".to_owned()),
+        RunError::Late => Error::config(
+            format!("the secret command {program} did not end in time"),
+            "see that it asks for nothing, such as a passphrase; a slow one can be given more time with timeout",
+        ),
+    })?;
     if !status.success() {
         return Err(fault(format!("failed ({status})")));
     }
-    output.unwrap_or_else(|| Ok(Vec::new())).map_err(|error| fault(format!("could not be read: {error}")))
-}
-
-/// Reads the child's standard output to its end, or to the bound, or until `deadline`: `None`.
-fn read_within(child: &mut Child, deadline: Deadline) -> Option<std::io::Result<Vec<u8>>> {
-    let stdout = child.stdout.take()?;
-    let (sender, receiver) = mpsc::channel();
-    // A read cannot be given a deadline; the thread ends with the pipe, and the pipe with the process group.
-    let reader = std::thread::Builder::new().spawn(move || {
-        let mut bytes = Vec::new();
-        let read = stdout.take(MAX_SECRET as u64 + 3).read_to_end(&mut bytes);
-        let _ = sender.send(read.map(|_| bytes));
-    });
-    match reader {
-        Ok(_) => receiver.recv_timeout(deadline.left()).ok(),
-        Err(error) => Some(Err(error)),
-    }
-}
-
-/// Waits for the child to end, until `deadline`: `None`.
-fn wait_within(child: &mut Child, deadline: Deadline) -> Option<std::process::ExitStatus> {
-    loop {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
-        }
-        if deadline.passed() {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(2).min(deadline.left()));
-    }
+    Ok(output)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::issuer;
 use crate::origin::Origin;
+use crate::os::folders;
 use crate::profile::{Profile, Proof};
 use crate::token::{Bearer, Grant, LiveToken, Token};
 
@@ -178,7 +179,6 @@ fn cache_dir(profile: &Profile, host: &dyn Host) -> Option<PathBuf> {
     if !profile.cached {
         return None;
     }
-    host.dir("RUNAI_CREDENTIAL_CACHE_DIR")
-        .or_else(|| host.dir("XDG_CACHE_HOME").map(|dir| dir.join("runai-credential")))
-        .or_else(|| host.dir("HOME").map(|dir| dir.join(".cache/runai-credential")))
+    let own = host.dir("RUNAI_CREDENTIAL_CACHE_DIR");
+    own.or_else(|| folders::cache(host).map(|dir| dir.join("runai-credential")))
 }

@@ -237,3 +237,42 @@ fn files_and_functions_are_short() {
     let excused: BTreeSet<String> = LONG.iter().map(|(what, _)| (*what).to_owned()).collect();
     assert_eq!(long, excused, "what is long, and what has a reason for it");
 }
+
+/// What belongs to one operating system stands behind a contract in `os/`.
+#[test]
+fn only_os_uses_what_differs_between_systems() {
+    for source in sources().iter().filter(|source| source.module != "os") {
+        for name in
+            ["std::os::", "rustix::", "signal_hook::", "windows_sys::", "target_os", "target_env", "cfg(unix", "/proc/"]
+        {
+            assert!(!source.code.contains(name), "{} uses {name}", source.path);
+        }
+    }
+}
+
+/// A condition of compilation is for a whole item, not for a statement.
+#[test]
+fn no_function_body_has_a_condition_of_compilation() {
+    for source in sources() {
+        let inner = source.code.lines().find(|line| line.starts_with(' ') && line.trim_start().starts_with("#[cfg("));
+        assert!(inner.is_none(), "{}: {}", source.path, inner.unwrap_or_default());
+    }
+}
+
+/// Persons where software has callers: STYLE says which words, and the ceiling only goes down.
+#[test]
+fn comments_name_the_actor() {
+    const WORDS: [&str; 5] = ["whoever", "whom", "somebody", "nobody", "anybody"];
+    const CEILING: usize = 130;
+    let mut found = Vec::new();
+    for source in sources() {
+        let text = read(&root().join("src").join(&source.path));
+        for (line, text) in text.lines().enumerate() {
+            let words = text.split(|c: char| !c.is_alphabetic()).map(str::to_lowercase);
+            found.extend(
+                words.filter(|word| WORDS.contains(&word.as_str())).map(|_| format!("{}:{}", source.path, line + 1)),
+            );
+        }
+    }
+    assert!(found.len() <= CEILING, "{} of at most {CEILING}: {found:#?}", found.len());
+}

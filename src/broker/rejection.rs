@@ -9,16 +9,12 @@
 //! without a lock: whatever is lost or torn costs the notice of one refusal. A hit makes neither the file nor its folder.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
-
 use crate::cache::{fingerprint, lock};
 use crate::host::Host;
-use crate::os::files;
-use crate::os::harden;
+use crate::os::{files, harden};
 use crate::token::{LiveToken, Token};
 
 /// How often one caller may have its token replaced. A server that refuses every token is not helped by more of them, and
@@ -62,7 +58,7 @@ impl Caller {
         let marks = open(&place.join(NAME))?;
         let key = fingerprint(format!("{parent} {name}").as_bytes());
         let mut slot = [0; SLOT];
-        marks.read_exact_at(&mut slot, offset(key)).ok()?;
+        files::read_at(&marks, &mut slot, offset(key)).ok()?;
         Some(Caller { marks, key, last: Mark::read(&slot, key) })
     }
 
@@ -75,8 +71,7 @@ impl Caller {
                 return Ok(());
             }
             harden::survive_size_limit();
-            let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            File::from(rustix::fs::openat(&dir, NAME, flags, Mode::RUSR | Mode::WUSR)?).set_len(SLOTS * SLOT as u64)
+            dir.open_file(NAME)?.set_len(SLOTS * SLOT as u64)
         };
         for place in lock::places(host) {
             match make(&place) {
@@ -105,9 +100,8 @@ impl Caller {
         };
         let mark = Mark { token: print(&held.token), told, replaced };
         // Beyond a limit on file sizes a write is a signal that ends the process.
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-        if self.last != Some(mark) && limit.is_none_or(|limit| limit >= SLOTS * SLOT as u64) {
-            let _ = self.marks.write_all_at(&mark.bytes(self.key), offset(self.key));
+        if self.last != Some(mark) && harden::allows_file_of(SLOTS * SLOT as u64) {
+            let _ = files::write_at(&self.marks, &mark.bytes(self.key), offset(self.key));
         }
     }
 }
@@ -120,13 +114,10 @@ fn offset(key: u64) -> u64 {
     key % SLOTS * SLOT as u64
 }
 
-/// Opens an existing file of marks: regular, ours, without other names, of the one size.
+/// Opens an existing file of marks, which is private and has the one size.
 fn open(path: &Path) -> Option<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::options().read(true).write(true).custom_flags(flags.bits() as i32).open(path).ok()?;
-    let meta = file.metadata().ok()?;
-    let ours = meta.is_file() && files::is_private(&meta) && meta.nlink() == 1 && meta.len() == SLOTS * SLOT as u64;
-    ours.then_some(file)
+    let file = files::open_private(path).ok()?;
+    (file.metadata().ok()?.len() == SLOTS * SLOT as u64).then_some(file)
 }
 
 impl Mark {
@@ -165,7 +156,7 @@ mod tests {
     }
 
     fn caller(last: Option<Mark>) -> Caller {
-        Caller { marks: File::open("/dev/null").unwrap(), key: 7, last }
+        Caller { marks: tempfile::tempfile().unwrap(), key: 7, last }
     }
 
     fn told(held: &LiveToken, replaced: i64) -> Option<Mark> {

@@ -5,16 +5,13 @@
 //! no local folder — the lock calls of network file systems may hang for ever or exclude nobody — there is no lock.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
-
-use super::private_dir;
 use crate::host::{Deadline, Host, Moment};
-use crate::os::files;
+use crate::os::files::{self, PrivateFolder};
+use crate::os::folders;
 use crate::os::harden;
 
 /// The lock of one identity, not yet taken.
@@ -40,7 +37,7 @@ impl Guard<'_> {
     /// Notes that a fetch has ended under this lock, whatever came of it.
     pub fn mark_use(&self, now: Moment) {
         if let Some(file) = self.0 {
-            let _ = file.write_all_at(&now.boot_ms.to_le_bytes(), 0);
+            let _ = files::write_at(file, &now.boot_ms.to_le_bytes(), 0);
         }
     }
 
@@ -53,7 +50,7 @@ impl Guard<'_> {
     /// that ended in the very millisecond of `asked` may have ended before it and does not count.
     pub fn was_used_since(&self, asked: Moment, now: Moment) -> bool {
         let mut used = [0; 8];
-        let noted = self.0.is_some_and(|file| file.read_exact_at(&mut used, 0).is_ok());
+        let noted = self.0.is_some_and(|file| files::read_at(file, &mut used, 0).is_ok());
         let used = i64::from_le_bytes(used);
         noted && asked.boot_ms < used && used <= now.boot_ms
     }
@@ -68,7 +65,7 @@ impl Lock {
         // A file system that hangs cannot be interrupted, only left alone.
         let opened = std::thread::Builder::new().spawn(move || {
             for place in places {
-                let file = open(&place, &name);
+                let file = open_place(&place).and_then(|folder| folder.open_file(&name));
                 let is_found = file.is_ok();
                 if sender.send((place, file)).is_err() || is_found {
                     break;
@@ -132,59 +129,16 @@ pub enum Waited<'a, T> {
 /// Folders for locks, best first: the user's run-time folder, which is local by definition, then one of our own below
 /// the system's temporary folder.
 pub fn places(host: &dyn Host) -> Vec<PathBuf> {
-    let uid = rustix::process::geteuid().as_raw();
-    let run = host.dir("XDG_RUNTIME_DIR").map(|dir| dir.join("runai-credential"));
-    let temporary = host.dir("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
-    let mut places: Vec<PathBuf> = run.into_iter().collect();
-    places.push(temporary.join(format!("runai-credential-{uid}")));
-    places
+    let run = folders::runtime(host).map(|dir| dir.join("runai-credential"));
+    let temporary = folders::temporary(host);
+    run.into_iter().chain([temporary.join(format!("runai-credential-{}", files::user_id()))]).collect()
 }
 
 /// Opens a place, after making it where it is missing.
-pub fn open_place(place: &Path) -> std::io::Result<File> {
-    let dir = private_dir(place)?;
-    if !is_local(&dir) {
+pub fn open_place(place: &Path) -> std::io::Result<PrivateFolder> {
+    let folder = PrivateFolder::open(place)?;
+    if !folder.is_local() {
         return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "it is on a network file system"));
     }
-    Ok(dir)
-}
-
-fn open(place: &Path, name: &str) -> std::io::Result<File> {
-    let dir = open_place(place)?;
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::openat(&dir, name, flags, Mode::RUSR | Mode::WUSR)?);
-    let meta = file.metadata()?;
-    if !meta.is_file() || !files::is_private(&meta) {
-        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "the lock file is not ours"));
-    }
-    Ok(file)
-}
-
-/// Whether a folder is on a file system of this machine, as far as `statfs` tells.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn is_local(dir: &File) -> bool {
-    /// `f_type` of file systems whose locks go over a network or through a user-space daemon (`statfs(2)`, linux/magic.h).
-    const REMOTE: [u32; 13] = [
-        0x6969,      // NFS
-        0x517b,      // SMB
-        0xff53_4d42, // CIFS
-        0xfe53_4d42, // SMB 2 and later
-        0x0bd0_0bd0, // Lustre
-        0x4750_4653, // GPFS
-        0x1983_0326, // BeeGFS
-        0x00c3_6400, // Ceph
-        0x5346_414f, // AFS
-        0x6b41_4653, // AFS of the kernel
-        0x7375_7245, // Coda
-        0x6573_5546, // FUSE
-        0x0102_1997, // 9P
-    ];
-    // The type is a signed or an unsigned word by architecture; the magic numbers are its lower 32 bits.
-    rustix::fs::fstatfs(dir).is_ok_and(|stat| !REMOTE.contains(&(stat.f_type as u32)))
-}
-
-/// Elsewhere the number means something else on each system; `XDG_RUNTIME_DIR` and `/tmp` are local there.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn is_local(_: &File) -> bool {
-    true
+    Ok(folder)
 }

@@ -10,12 +10,12 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value};
 
-use crate::config::{self, ConfigFile};
+use crate::config::ConfigFile;
 use crate::error::{Error, Kind, Result, printable};
 use crate::helpers::plan::{Action, SetupContext};
 use crate::helpers::{self, Setup};
 use crate::host::Host;
-use crate::os::files::{self, Links};
+use crate::os::files::{self, Trust};
 use crate::os::process::run as run_program;
 use crate::reply::Reply;
 use crate::session::Choice;
@@ -112,14 +112,12 @@ fn carry_out(action: &Action) -> Result<()> {
                 "correct that, then run setup again",
             ))
         }
-        Action::Write(path, text) => {
-            config::replace(path, text.as_bytes(), 0o600).map_err(|error| failed(path, &error))
-        }
+        Action::Write(path, text) => files::replace(path, text.as_bytes(), 0o600).map_err(|error| failed(path, &error)),
         Action::Remove(path) => match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(path, &error)),
             _ => Ok(()),
         },
-        Action::Link(path) => std::os::unix::fs::symlink(PROGRAM, path).map_err(|error| {
+        Action::Link(path) => files::create_link(PROGRAM, path).map_err(|error| {
             let what = format!("{} cannot be made: {error}", path.display());
             Error::config(what, format!("make that link yourself, in any folder of the PATH, to {PROGRAM}"))
         }),
@@ -140,7 +138,7 @@ impl Memory {
             let what = format!("{}, which says what setup has changed, cannot be read: {why}", path.display());
             Error::config(what, "correct it, or remove it and undo by hand")
         };
-        let known = match files::read(&path, Links::Followed, 1024 * 1024, files::not_writable_by_all) {
+        let known = match files::read(&path, Trust::NotWritableByAll, 1024 * 1024) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
             Err(error) => return Err(broken(error.to_string())),

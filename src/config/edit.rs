@@ -1,7 +1,5 @@
 //! Changes to the configuration file: one profile at a time, the rest as people wrote it, and all or nothing.
 
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -9,7 +7,7 @@ use serde_json::Value;
 use super::{Config, place};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::os::harden;
+use crate::os::files;
 use crate::patch;
 use crate::profile::Profile;
 
@@ -111,7 +109,7 @@ impl ConfigFile {
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config).
     pub fn save(&self) -> Result<()> {
-        replace(&self.path, self.text.as_bytes(), 0o600).map_err(|error| {
+        files::replace(&self.path, self.text.as_bytes(), 0o600).map_err(|error| {
             Error::config(
                 format!("the configuration file {} cannot be written: {error}", self.path.display()),
                 "see who owns it and its folder, and whether the disk is full; nothing was changed",
@@ -123,51 +121,6 @@ impl ConfigFile {
         let what = format!("the configuration file {} cannot be changed: {error}", self.path.display());
         Error::config(what, "correct it by hand first")
     }
-}
-
-/// Replaces a file of the user's by rename, or makes it with `mode`, and its folder, closed to others.
-///
-/// # Errors
-/// That of the system.
-pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    harden::survive_size_limit();
-    // The file that a link stands for, as dotfile managers make them.
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = private_folder(&path)?;
-    let mode = std::fs::metadata(&path).map_or(mode, |meta| meta.mode() & 0o7777);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.new", std::process::id()));
-    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = file.write_all(bytes).and_then(|()| {
-        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-        // What people wrote must outlive a loss of power, unlike a token.
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)
-    });
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
-}
-
-/// Makes a file with `mode`, and its folder, closed to others. Whatever has the name already stays as it is.
-///
-/// The name is taken by an empty file first (`O_EXCL`, so not through a link), which the whole text then replaces: a call that is
-/// killed leaves no part of the text.
-///
-/// # Errors
-/// `AlreadyExists`, or another one of the system; then there is no new file.
-pub fn create(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    private_folder(path)?;
-    std::fs::File::options().write(true).create_new(true).mode(mode).open(path)?;
-    replace(path, bytes, mode).inspect_err(|_| drop(std::fs::remove_file(path)))
-}
-
-/// Returns the folder of a file, made and closed to others where it was missing.
-fn private_folder(path: &Path) -> std::io::Result<&Path> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    Ok(folder)
 }
 
 /// A value as people write it: `{ "keyring": true }`, `["a", "b"]`.

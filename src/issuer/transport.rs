@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -18,9 +18,9 @@ use super::proxy;
 use super::request::Request;
 use super::{Failure, NetworkPath};
 use crate::error::{Error, Result, printable};
-use crate::host::{Deadline, Host};
+use crate::host::{Deadline, Host, run_until};
 use crate::origin::Origin;
-use crate::os::files::{self, Links};
+use crate::os::files::{self, Trust};
 use crate::profile::{self, Profile, Proxy};
 
 /// Largest body that is read. Tokens of 32 KiB, two of them, and what surrounds them.
@@ -135,18 +135,17 @@ impl Route {
             post = post.header("authorization", value);
         }
         let body = request.body.clone();
-        let (sender, receiver) = mpsc::channel();
         // ureq bounds each step, but a proxy that drips its answer byte by byte gets a new bound with each byte. So the
         // whole of it runs beside us, and is left alone when the time is up.
-        let exchange = std::thread::Builder::new().spawn(move || sender.send(exchange(post, &body)));
-        if let Err(error) = exchange {
-            let hint = "allow this user more processes (ulimit -u)";
-            return Err(Failure::last(Error::unreachable(format!("cannot start a thread: {error}"), hint)));
-        }
-        match receiver.recv_timeout(left + Duration::from_millis(20)) {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(self.explain(&error)),
-            Err(_) => Err(self.late()),
+        let patience = Deadline::after(left + Duration::from_millis(20));
+        match run_until(patience, "exchange", move || exchange(post, &body)) {
+            Ok(Some(Ok(response))) => Ok(response),
+            Ok(Some(Err(error))) => Err(self.explain(&error)),
+            Ok(None) => Err(self.late()),
+            Err(error) => {
+                let hint = "allow this user more processes (ulimit -u)";
+                Err(Failure::last(Error::unreachable(format!("cannot start a thread: {error}"), hint)))
+            }
         }
     }
 
@@ -337,8 +336,7 @@ fn certificates(what: &str, path: &Path) -> Result<Vec<Certificate<'static>>> {
             "it must be a readable PEM file with at least one CERTIFICATE",
         )
     };
-    let pem = files::read(path, Links::Followed, MAX_PEM, files::not_writable_by_all)
-        .map_err(|error| fault(error.to_string()))?;
+    let pem = files::read(path, Trust::NotWritableByAll, MAX_PEM).map_err(|error| fault(error.to_string()))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem)
         .map(|certificate| certificate.map(|der| Certificate::from_der(&der).to_owned()))
         .collect();

@@ -3,16 +3,20 @@
 //! | capability | Linux, macOS | what it must do on Windows |
 //! |---|---|---|
 //! | `files`: read a trusted file, judged on the open handle; private folders, atomic replace | owner, mode, link count, `O_NOFOLLOW`; `renameat` in the folder's descriptor | owner and access list of the handle, no reparse point; replace with retries while a reader has the file open |
+//! | `folders`: where things are | XDG variables, else below `HOME`; `TMPDIR`, else `/tmp` | Roaming and Local AppData |
 //! | `clock`: time since boot, boot id | `CLOCK_BOOTTIME` and boot_id; `CLOCK_MONOTONIC` without a boot id on macOS | a clock that counts sleep; boot time as id |
 //! | `process`: find a program, run it within bounds, identify the calling process | process group; `/proc/PID`; no caller on macOS | job object, PATHEXT; process snapshot and start time |
 //! | `stdio`: standard streams | poll | a thread with a deadline |
 //! | `terminal`: the person at the terminal | `/dev/tty` | `CONIN$` and `CONOUT$` |
 //! | `supervise`: the program of `exec` | signals, first process of a container | job object, console events |
+//! | `keyring`: the secret of a client | Secret Service; Keychain on macOS | Credential Manager |
 //! | `harden`: no core files, no debugger, no end by SIGXFSZ | resource limits, not dumpable on Linux | nothing |
 
 pub mod clock;
 pub(crate) mod files;
+pub(crate) mod folders;
 pub mod harden;
+pub(crate) mod keyring;
 pub(crate) mod process;
 pub mod stdio;
 pub(crate) mod supervise;

@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use crate::host::{Deadline, Host};
+use rustix::process::{Pid, Signal};
+
+use super::files;
+use crate::host::{Deadline, Host, run_until};
 
 /// How long one of them may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,7 +38,7 @@ pub fn find(name: &str, host: &dyn Host) -> Option<PathBuf> {
 
 /// Whether this is a file that may be run.
 pub fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|meta| files::is_executable(&meta))
 }
 
 /// Runs a program to its end, with nothing on standard input and without our secrets.
@@ -86,6 +89,81 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
         let _ = sender.send(bytes);
     });
     receiver
+}
+
+/// Why a program gave no output.
+pub enum RunError {
+    /// It could not be started.
+    Start(std::io::Error),
+    /// Its output could not be read.
+    Read(std::io::Error),
+    /// It printed more than allowed.
+    TooMuch,
+    /// It did not end before the deadline.
+    Late,
+}
+
+/// Runs a command with nothing on standard input, in a process group that is killed with it; returns its status and its standard
+/// output, of at most `limit` bytes.
+///
+/// What it writes to standard error is dropped: it may be anything, a secret included.
+///
+/// # Errors
+/// [`RunError`].
+pub fn run_in_group(
+    command: &mut Command,
+    limit: usize,
+    deadline: Deadline,
+) -> Result<(ExitStatus, Vec<u8>), RunError> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    let mut child = command.spawn().map_err(RunError::Start)?;
+    let output = read_within(&mut child, limit, deadline);
+    let status = match &output {
+        // Standard output has ended; what is left of it may take no longer than the rest of the time.
+        Some(Ok(bytes)) if bytes.len() <= limit => wait_within(&mut child, deadline),
+        _ => None,
+    };
+    if status.is_none() {
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        }
+        let _ = child.kill();
+        // It may be another user's by now (sudo), or in another group: then it is left alone.
+        let _ = wait_within(&mut child, Deadline::after(Duration::from_millis(100)));
+    }
+    match (output, status) {
+        (Some(Ok(bytes)), Some(status)) => Ok((status, bytes)),
+        (Some(Ok(bytes)), None) if bytes.len() > limit => Err(RunError::TooMuch),
+        (Some(Err(error)), _) => Err(RunError::Read(error)),
+        _ => Err(RunError::Late),
+    }
+}
+
+/// Reads the child's standard output to its end, or one byte beyond `limit`, or until `deadline`: `None`.
+fn read_within(child: &mut Child, limit: usize, deadline: Deadline) -> Option<std::io::Result<Vec<u8>>> {
+    let stdout = child.stdout.take()?;
+    // The thread ends with the pipe, and the pipe with the process group.
+    let read = run_until(deadline, "output", move || {
+        let mut bytes = Vec::new();
+        stdout.take(limit as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
+    });
+    match read {
+        Ok(read) => read,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// Waits for the child to end, until `deadline`: `None`.
+fn wait_within(child: &mut Child, deadline: Deadline) -> Option<ExitStatus> {
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        if deadline.passed() {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2).min(deadline.left()));
+    }
 }
 
 /// Returns what identifies the calling process: process id, start time and program. No other process has it until the next boot.

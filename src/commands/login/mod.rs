@@ -9,10 +9,11 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
-use crate::config::{self, ConfigFile};
+use crate::config::ConfigFile;
 use crate::error::{Error, Kind, Result};
 use crate::host::{Deadline, Host};
 use crate::issuer;
+use crate::os::files;
 use crate::profile::{Api, Profile, Proof};
 use crate::reply::Reply;
 use crate::secret::{Secret, Source};
@@ -268,7 +269,7 @@ fn save(
     match (store, secret_file(profile)) {
         (Store::File, Some(path)) => {
             let is_own = before.and_then(secret_file) == Some(path);
-            let write = if is_own { config::replace } else { config::create };
+            let write = if is_own { files::replace } else { files::create };
             write(path, format!("{}\n", secret.expose()).as_bytes(), 0o600).map_err(|error| {
                 Error::config(
                     format!("the secret cannot be written to {}: {error}", path.display()),

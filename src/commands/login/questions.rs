@@ -7,7 +7,7 @@ use crate::config::ConfigFile;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::host::Terminal;
-use crate::os::files::{self, Links};
+use crate::os::files::{self, Trust};
 use crate::profile::{Draft, remedy};
 use crate::secret::{MAX_SECRET, Secret};
 
@@ -116,7 +116,7 @@ impl Questions<'_> {
                 (bytes, "on standard input")
             }
             SecretInput::File(path) => {
-                let bytes = files::read(path, Links::Followed, MAX_SECRET as u64 + 2, files::not_writable_by_all);
+                let bytes = files::read(path, Trust::NotWritableByAll, MAX_SECRET as u64 + 2);
                 let bytes = bytes.map_err(|error| {
                     Error::config(
                         format!("the secret cannot be read from {}: {error}", path.display()),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind};
 use crate::helpers::check::{Finding, Report};
 use crate::origin::Origin;
-use crate::os::files::{self, Links};
+use crate::os::files::{self, Trust};
 use crate::os::process;
 use crate::profile::Profile;
 use crate::session::Choice;
@@ -15,7 +15,7 @@ use crate::session::Choice;
 /// The keys of docker's configuration that lead to us.
 pub fn check(profile: Option<&Profile>, choice: &Choice, report: &mut Report<'_>) {
     let host = report.host;
-    let folder = host.dir("DOCKER_CONFIG").or_else(|| host.dir("HOME").map(|home| home.join(".docker")));
+    let folder = super::folder(host);
     let Some(path) = folder.map(|folder| folder.join("config.json")) else {
         return report.add("docker", Finding::skipped("HOME is not set"));
     };
@@ -71,7 +71,7 @@ pub fn check(profile: Option<&Profile>, choice: &Choice, report: &mut Report<'_>
 }
 
 fn read_json(path: &Path) -> Result<Option<Value>, String> {
-    match files::read(path, Links::Followed, 16 * 1024 * 1024, |_| Ok(())) {
+    match files::read(path, Trust::Regular, 16 * 1024 * 1024) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),

@@ -8,6 +8,7 @@ mod setup;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
@@ -18,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::helpers::{Helper, Setup, read_request};
 use crate::host::Host;
 use crate::origin::Origin;
+use crate::os::folders;
 use crate::profile::Profile;
 use crate::reply::Reply;
 use crate::session::{Choice, Session};
@@ -56,6 +58,11 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         Some(verb) => answer(verb, &context.choice, context.host),
         None => usage_error(Error::new(Kind::Usage, "no command was given", USAGE)),
     })
+}
+
+/// The folder of docker's configuration, which `DOCKER_CONFIG` may name.
+fn folder(host: &dyn Host) -> Option<PathBuf> {
+    host.dir("DOCKER_CONFIG").or_else(|| folders::home(host).map(|home| home.join(".docker")))
 }
 
 /// The verb of the arguments. Alone, `-v` asks for the version, as it does of every such helper.

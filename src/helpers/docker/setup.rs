@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::helpers::plan::{Action, Plan, SetupContext};
-use crate::os::files::{self, Links};
+use crate::os::files::{self, Trust};
 use crate::patch;
 
 /// What docker calls us.
@@ -78,7 +78,7 @@ pub(super) fn undo(scene: &SetupContext<'_>) -> Result<Plan> {
 /// docker's configuration: where it is, and what it says if it is there.
 fn read(scene: &SetupContext<'_>) -> Result<(PathBuf, Option<String>)> {
     let host = scene.host;
-    let folder = host.dir("DOCKER_CONFIG").or_else(|| host.dir("HOME").map(|home| home.join(".docker")));
+    let folder = super::folder(host);
     let path = folder
         .ok_or_else(|| Error::config("HOME is not set to a full path", "set HOME, or DOCKER_CONFIG"))?
         .join("config.json");
@@ -86,7 +86,7 @@ fn read(scene: &SetupContext<'_>) -> Result<(PathBuf, Option<String>)> {
         let what = format!("docker's configuration {} cannot be read: {why}", path.display());
         Error::config(what, "see that it is a text file that you may read")
     };
-    match files::read(&path, Links::Followed, 16 * 1024 * 1024, |_| Ok(())) {
+    match files::read(&path, Trust::Regular, 16 * 1024 * 1024) {
         Ok(bytes) => {
             let text = String::from_utf8(bytes).map_err(|error| failed(error.to_string()))?;
             Ok((path, Some(text)))

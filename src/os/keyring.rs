@@ -7,12 +7,11 @@
 //! A keyring may hang in a hundred ways (a daemon that is stopped, a bus that is mute, a prompt that nobody sees), and
 //! none of the libraries bounds them all. So each access runs in a thread that is abandoned when its time is up.
 
-use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
+use super::{files, folders};
 use crate::error::{Error, Result};
-use crate::host::{Deadline, Host};
+use crate::host::{Deadline, Host, run_until};
 
 /// How long an access may take where nobody can answer a prompt. The call as a whole stays within three seconds.
 const ALONE: Duration = Duration::from_millis(2500);
@@ -69,18 +68,12 @@ impl Entry {
         let done = if matches!(act, Act::Read) { "read" } else { "written" };
         check_bus(host)?;
         let Entry { service, username } = self.clone();
-        let (sender, receiver) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
-            let answer = perform(&service, &username, act);
-            // Nobody waits any more if it took too long.
-            let _ = sender.send(answer);
-        });
-        if let Err(error) = thread {
-            return Err(Error::config(format!("the keyring cannot be {done}: {error}"), "try again"));
-        }
-        match receiver.recv_timeout(patience.deadline.left()) {
-            Ok(answer) => answer.map_err(|fault| self.explain(&fault, done)),
-            Err(_) => Err(Error::config(
+        let answer = run_until(patience.deadline, "keyring", move || perform(&service, &username, act));
+        let answer =
+            answer.map_err(|error| Error::config(format!("the keyring cannot be {done}: {error}"), "try again"))?;
+        match answer {
+            Some(answer) => answer.map_err(|fault| self.explain(&fault, done)),
+            None => Err(Error::config(
                 format!("the keyring cannot be {done}: it did not answer within {} s", patience.seconds()),
                 match patience.is_attended {
                     true => "answer its prompt, or see whether the keyring's daemon hangs",
@@ -204,8 +197,6 @@ fn is_attended(host: &dyn Host) -> bool {
 /// Source: D-Bus specification, "Server Addresses"; `dbus-sysdeps-unix.c`.
 #[cfg(target_os = "linux")]
 fn check_bus(host: &dyn Host) -> Result<()> {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-
     const HINT: &str =
         "run in a session with a keyring (dbus-run-session makes one), or keep the secret in a file or a variable";
     if let Some(addresses) = host.var_os("DBUS_SESSION_BUS_ADDRESS").filter(|value| !value.is_empty()) {
@@ -218,12 +209,8 @@ fn check_bus(host: &dyn Host) -> Result<()> {
         }
         return Ok(());
     }
-    let socket = host.dir("XDG_RUNTIME_DIR").map(|dir| dir.join("bus"));
-    let is_ours = |path: &Path| {
-        path.metadata()
-            .is_ok_and(|meta| meta.file_type().is_socket() && meta.uid() == rustix::process::geteuid().as_raw())
-    };
-    match socket.is_some_and(|socket| is_ours(&socket)) {
+    let socket = folders::runtime(host).map(|dir| dir.join("bus"));
+    match socket.is_some_and(|socket| files::is_own_socket(&socket)) {
         true => Ok(()),
         false => Err(Error::config("there is no keyring: no session bus is running for this user here", HINT)),
     }

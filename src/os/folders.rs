@@ -1,0 +1,32 @@
+//! The folders of this user, by the XDG base directory specification 0.8. Windows has `%APPDATA%` and `%LOCALAPPDATA%` instead.
+//!
+//! A variable counts only if it holds a full path.
+
+use std::path::PathBuf;
+
+use crate::host::Host;
+
+/// Returns the folder for configuration: `$XDG_CONFIG_HOME`, else `~/.config`.
+pub fn config(host: &dyn Host) -> Option<PathBuf> {
+    host.dir("XDG_CONFIG_HOME").or_else(|| home(host).map(|home| home.join(".config")))
+}
+
+/// Returns the folder for caches: `$XDG_CACHE_HOME`, else `~/.cache`.
+pub fn cache(host: &dyn Host) -> Option<PathBuf> {
+    host.dir("XDG_CACHE_HOME").or_else(|| home(host).map(|home| home.join(".cache")))
+}
+
+/// Returns the folder for what ends with the session, if there is one. It is local by definition.
+pub fn runtime(host: &dyn Host) -> Option<PathBuf> {
+    host.dir("XDG_RUNTIME_DIR")
+}
+
+/// Returns the folder for temporary files: `$TMPDIR`, else `/tmp`.
+pub fn temporary(host: &dyn Host) -> PathBuf {
+    host.dir("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"))
+}
+
+/// Returns the home folder.
+pub fn home(host: &dyn Host) -> Option<PathBuf> {
+    host.dir("HOME")
+}
