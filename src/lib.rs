@@ -1,17 +1,17 @@
 //! The credential helper for Run:ai, as a library with one entry point: [`run`].
 //!
-//! A call comes in as arguments and a [`Host`] and leaves as a [`Reply`]. On its way
+//! [`run`] receives the arguments and a [`Host`], and returns a [`Reply`]. The steps of a call:
 //!
-//! 1. [`cli`] finds the [`subcommand`], which is that of one of the [`helpers`] or one of the [`commands`],
-//! 2. a helper reads the request of the tool that called,
-//! 3. [`config`] finds the [`profile`],
-//! 4. the [`broker`], by way of [`session`], finds a good token in the [`cache`], and otherwise — only then is any of this
-//!    born — reads the [`secret`] and asks the [`issuer`],
-//! 5. the helper or command writes the [`reply`].
+//! 1. [`cli`] finds the [`subcommand`], which belongs to one of the [`helpers`] or [`commands`].
+//! 2. A helper reads the request of the tool that called.
+//! 3. [`config`] finds the [`profile`].
+//! 4. [`session`] calls the [`broker`], which looks for a good token in the [`cache`]. If there is none, it reads the
+//!    [`secret`] and sends a request to the [`issuer`]. Nothing that these need exists before.
+//! 5. The helper or command writes the [`reply`].
 //!
-//! `docs/architecture.md` is the map of these modules and of their dependencies; a test holds the code to it.
+//! `docs/architecture.md` lists the modules and their dependencies. A test compares the code with it.
 
-#![allow(rustdoc::private_intra_doc_links, reason = "this page is read by those who work on the crate")]
+#![allow(rustdoc::private_intra_doc_links, reason = "the readers of this page work on the crate")]
 
 mod broker;
 mod cache;
@@ -21,6 +21,7 @@ mod config;
 pub mod error;
 mod helpers;
 pub mod host;
+mod http;
 mod issuer;
 #[cfg(test)]
 mod mutation;
@@ -41,7 +42,7 @@ use host::Host;
 pub use reply::{Append, Reply};
 use subcommand::Context;
 
-/// Does what `args` ask for; the first of them is the program's name.
+/// Runs the command of `args`, the first of which is the name of the program. Returns its reply.
 pub fn run(args: &[OsString], host: &dyn Host) -> Reply {
     let invocation = match cli::parse(args) {
         Ok(invocation) => invocation,

@@ -1,15 +1,14 @@
-//! The structure of `src/`, held against the table of modules in docs/architecture.md.
+//! Compares the structure of `src/` with the table of modules in docs/architecture.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Longest file in lines, and longest function.
+/// The limits for a file and for a function, in lines.
 const MOST_LINES: usize = 500;
 const MOST_FUNCTION_LINES: usize = 60;
 
-/// Files and functions that are longer, each with its reason.
-const LONG: [(&str, &str); 5] = [
-    ("config.rs", "holds four jobs (find, positions, parse, choose) and waits to be split"),
+/// Files and functions above the limits, each with its reason.
+const LONG: [(&str, &str); 4] = [
     ("helpers/git/wire.rs::read", "one match over the keys of the protocol"),
     ("helpers/kubectl/setup.rs::plan", "five steps of one plan, and waits for a function for each"),
     ("profile/draft.rs::finish", "one check after the other, in the order of the messages"),
@@ -26,14 +25,14 @@ fn read(path: &Path) -> String {
 
 /// One source file, without its unit tests and comments.
 struct Source {
-    /// Its path below `src/`.
+    /// The path below `src/`.
     path: String,
-    /// The module of the top level that it belongs to.
+    /// The top-level module that the file belongs to.
     module: String,
     code: String,
 }
 
-/// All sources but files of unit tests.
+/// Returns all sources except files of unit tests.
 fn sources() -> Vec<Source> {
     fn visit(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).expect("a folder of sources").flatten() {
@@ -58,29 +57,29 @@ fn sources() -> Vec<Source> {
     paths.into_iter().map(source).collect()
 }
 
-/// The word at the start of a text.
+/// Returns the word at the start of a text.
 fn word(text: &str) -> String {
     text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// All words of a text that begin with a capital letter: the names of types.
+/// Returns the words that begin with a capital letter: the names of types.
 fn types(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with(|c: char| c.is_ascii_uppercase()))
 }
 
-/// The modules that a file names: the first part of each path from the crate's root.
+/// Returns the modules that a file names: the first part of each path from the crate's root.
 fn named(code: &str) -> BTreeSet<String> {
     code.split("crate::").skip(1).map(word).filter(|module| !module.is_empty()).collect()
 }
 
-/// The modules of the types that a file imports, by the name of the type.
+/// Returns the modules of the types that a file imports, by the name of the type.
 fn imports(code: &str) -> BTreeMap<String, String> {
     let paths = code.split("use crate::").skip(1).filter_map(|rest| rest.split(';').next());
     paths.flat_map(|path| types(path).map(move |name| (name.to_owned(), word(path)))).collect()
 }
 
-/// A public function, by name: the module that defines it, and the modules whose types it returns.
+/// Returns each public function by name, with the modules whose types it returns.
 fn functions(source: &Source) -> Vec<(String, BTreeSet<String>)> {
     let imports = imports(&source.code);
     let heads = source.code.split("pub fn ").skip(1).filter_map(|rest| rest.split(['{', ';']).next());
@@ -88,7 +87,7 @@ fn functions(source: &Source) -> Vec<(String, BTreeSet<String>)> {
         .map(|head| {
             let result = head.rsplit_once("->").map_or("", |(_, result)| result);
             let mut modules: BTreeSet<String> = types(result).filter_map(|name| imports.get(name).cloned()).collect();
-            // A type by its path, such as `keyring::Entry`.
+            // A type with its path, such as `keyring::Entry`.
             modules.extend(
                 result.split("::").map(|part| part.rsplit(['<', ' ', '(', '&']).next().unwrap_or_default().to_owned()),
             );
@@ -97,7 +96,9 @@ fn functions(source: &Source) -> Vec<(String, BTreeSet<String>)> {
         .collect()
 }
 
-/// The dependencies of each module, those by the type of what another module's function returns included.
+/// Returns the dependencies of each module.
+///
+/// If another module's function returns a type, the caller depends on the module of that type as well.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let sources = sources();
     let modules: BTreeSet<&str> = sources.iter().map(|source| source.module.as_str()).collect();
@@ -105,7 +106,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     for source in &sources {
         found.entry(source.module.clone()).or_default().extend(named(&source.code));
     }
-    // Functions that one module alone defines: the name tells whose it is.
+    // Functions that only one module defines, so that the name identifies the module.
     let mut by_name: BTreeMap<String, (BTreeSet<&str>, BTreeSet<String>)> = BTreeMap::new();
     for source in &sources {
         for (name, returned) in functions(source) {
@@ -130,7 +131,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// The table: module → modules that it may depend on. `None` stands for "all".
+/// Returns the table: each module with the modules that it may depend on. `None` stands for "all".
 fn allowed() -> BTreeMap<String, Option<BTreeSet<String>>> {
     let page = read(&root().join("docs/architecture.md"));
     let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
@@ -145,6 +146,7 @@ fn allowed() -> BTreeMap<String, Option<BTreeSet<String>>> {
     .collect()
 }
 
+/// A module depends only on modules that its row of the table lists.
 #[test]
 fn modules_depend_only_as_the_table_says() {
     let (allowed, dependencies) = (allowed(), dependencies());
@@ -157,6 +159,7 @@ fn modules_depend_only_as_the_table_says() {
     }
 }
 
+/// The table lists no dependency that the module does not have.
 #[test]
 fn table_allows_no_unused_dependency() {
     let dependencies = dependencies();
@@ -169,7 +172,7 @@ fn table_allows_no_unused_dependency() {
     }
 }
 
-/// The table has an order: no module depends on one above it, so there is no circle.
+/// The table is in order: no module depends on a module above it, so there is no cycle.
 #[test]
 fn modules_depend_only_downwards() {
     let page = read(&root().join("docs/architecture.md"));
@@ -184,9 +187,9 @@ fn modules_depend_only_downwards() {
     }
 }
 
-/// A helper may not know the commands, and only the library's entry point knows the command line.
+/// A helper does not name the commands, and only the library's entry point names the command line.
 #[test]
-fn helpers_name_no_command_and_only_lib_names_cli() {
+fn helpers_and_modules_name_no_caller() {
     for source in sources() {
         let named = named(&source.code);
         assert!(source.module != "helpers" || !named.contains("commands"), "{} names a command", source.path);
@@ -194,7 +197,7 @@ fn helpers_name_no_command_and_only_lib_names_cli() {
     }
 }
 
-/// No other module knows which tools there are.
+/// Only the helper itself and the table of helpers name a tool.
 #[test]
 fn only_a_helper_names_its_tool() {
     for source in sources() {
@@ -207,7 +210,7 @@ fn only_a_helper_names_its_tool() {
     }
 }
 
-/// The functions of a formatted file: name and lines.
+/// Returns the name and the number of lines of each function in a formatted file.
 fn function_lengths(text: &str) -> Vec<(String, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let is_head =
@@ -222,6 +225,7 @@ fn function_lengths(text: &str) -> Vec<(String, usize)> {
     found
 }
 
+/// Only the listed files and functions exceed the limits, and each listed one does.
 #[test]
 fn files_and_functions_are_short() {
     let mut long = BTreeSet::new();
@@ -238,9 +242,9 @@ fn files_and_functions_are_short() {
     assert_eq!(long, excused, "what is long, and what has a reason for it");
 }
 
-/// What belongs to one operating system stands behind a contract in `os/`.
+/// Code that differs between operating systems is in `os/`, behind a contract.
 #[test]
-fn only_os_uses_what_differs_between_systems() {
+fn only_os_uses_platform_specific_names() {
     for source in sources().iter().filter(|source| source.module != "os") {
         for name in
             ["std::os::", "rustix::", "signal_hook::", "windows_sys::", "target_os", "target_env", "cfg(unix", "/proc/"]
@@ -250,16 +254,16 @@ fn only_os_uses_what_differs_between_systems() {
     }
 }
 
-/// A condition of compilation is for a whole item, not for a statement.
+/// A `cfg` attribute applies to a whole item and not to a statement.
 #[test]
-fn no_function_body_has_a_condition_of_compilation() {
+fn function_bodies_have_no_cfg_attribute() {
     for source in sources() {
         let inner = source.code.lines().find(|line| line.starts_with(' ') && line.trim_start().starts_with("#[cfg("));
         assert!(inner.is_none(), "{}: {}", source.path, inner.unwrap_or_default());
     }
 }
 
-/// Persons where software has callers: STYLE says which words, and the ceiling only goes down.
+/// Comments name the caller or the process. STYLE lists the words to avoid. The ceiling may only be lowered.
 #[test]
 fn comments_name_the_actor() {
     const WORDS: [&str; 5] = ["whoever", "whom", "somebody", "nobody", "anybody"];

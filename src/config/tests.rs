@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::parse::{OTHER_KEYS, SOURCE_KEYS, TOP_KEYS};
 use super::*;
 use crate::host::Moment;
+use crate::profile::Draft;
 use std::ffi::OsString;
 
 const SCHEMA: &str = include_str!("../../docs/config.schema.json");

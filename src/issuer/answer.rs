@@ -9,10 +9,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::transport::Response;
-use super::{Failure, Retry};
 use crate::error::{Error, Kind, printable};
 use crate::host::Moment;
+use crate::http::{Failure, Response, Retry};
 use crate::profile::{Api, Profile, Proof};
 use crate::secret::Secret;
 use crate::token::{Grant, Issued, Token};

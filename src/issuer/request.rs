@@ -4,19 +4,11 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use form_urlencoded::{Serializer, byte_serialize};
 
+use crate::http::Request;
 use crate::profile::{Api, ClientAuth, Profile, Proof};
 use crate::secret::Secret;
 
-/// A token request. Its body and its authorization hold the client's proof.
-pub(super) struct Request {
-    pub(super) url: String,
-    pub(super) content_type: &'static str,
-    /// Value of the `Authorization` header.
-    pub(super) authorization: Option<String>,
-    pub(super) body: String,
-}
-
-/// A request with nothing in it, to see whether somebody answers.
+/// A request with nothing in it, to see whether a server answers.
 pub(super) fn empty(profile: &Profile) -> Request {
     Request {
         url: profile.endpoint.clone(),

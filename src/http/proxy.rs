@@ -1,4 +1,4 @@
-//! Which proxy the environment wants for a URL, as curl reads it. Pure.
+//! Proxies: which one the environment wants for a URL, as curl reads it, and how one is used. Pure.
 //!
 //! The order and the matching are curl's (`lib/url.c`, `lib/noproxy.c`), because that is the program with which people
 //! behind proxies try things out: `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY`, unless `no_proxy` or `NO_PROXY`
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crate::origin::Origin;
 
 /// The proxy for requests to `origin` and the variable that named it; `None` for a direct connection.
-pub(super) fn choose(origin: &Origin, var: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+pub fn choose(origin: &Origin, var: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
     let excluded = var("no_proxy").or_else(|| var("NO_PROXY"));
     if excluded.is_some_and(|list| excludes(&list, origin)) {
         return None;
@@ -60,6 +60,42 @@ fn names_address(entry: &str, address: IpAddr) -> bool {
 fn same_prefix(one: u128, other: u128, width: u32, bits: u32) -> bool {
     let ignored = width.saturating_sub(bits);
     (one ^ other).checked_shr(ignored).unwrap_or(0) == 0
+}
+
+/// A proxy to go through.
+pub struct Proxy {
+    pub(super) ureq: ureq::Proxy,
+    /// For messages: without user and password.
+    pub(super) shown: String,
+}
+
+impl Proxy {
+    /// The proxy at `url`, whose scheme, host and port are `origin`.
+    ///
+    /// # Errors
+    /// The end of a sentence that starts with the URL.
+    pub fn new(origin: &Origin, url: &str) -> Result<Proxy, &'static str> {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (user, host) = rest.rsplit_once('@').map_or(("", rest), |(user, host)| (user, host));
+        // curl's defaults: 443 for a proxy that speaks TLS, 1080 for one that does not.
+        let scheme = if origin.is_https() { "https" } else { "http" };
+        let has_port = host.rsplit(']').next().unwrap_or(host).contains(':');
+        let port = match (has_port, origin.is_https()) {
+            (true, _) => origin.port(),
+            (false, true) => 443,
+            (false, false) => 1080,
+        };
+        let shown = format!("{scheme}://{}:{port}", origin.host());
+        let at = if user.is_empty() { "" } else { "@" };
+        let proxy = ureq::Proxy::new(&format!("{scheme}://{user}{at}{}:{port}", origin.host()));
+        Ok(Proxy { ureq: proxy.map_err(|_| "is not a proxy URL that can be used")?, shown })
+    }
+
+    /// The proxy in words, without user and password.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
 }
 
 #[cfg(test)]

@@ -1,25 +1,23 @@
-//! The issuer: the token endpoint of a profile, and the only HTTP of this crate.
+//! The issuer: the token endpoint of a profile.
 //!
-//! [`request`] writes what is sent and [`answer`] reads what comes back, both without any I/O; [`transport`] carries
-//! bytes; this file decides what is tried again. Nothing is followed: a redirect of a token request would carry the
-//! secret to wherever it points.
+//! [`request`] writes the request and [`answer`] reads the answer, both without I/O. `http` carries the bytes. This file decides which
+//! request is sent again. A redirect is not followed: it would carry the secret to wherever it points.
 
 mod answer;
-mod proxy;
 mod request;
-mod transport;
 
-use std::net::ToSocketAddrs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, FailedRequest, Result};
-use crate::host::{Deadline, Host, Moment, run_until};
-use crate::profile::{Profile, Proof};
+use crate::host::{Deadline, Host, Moment};
+use crate::http::proxy::{self, Proxy};
+use crate::http::trust::TrustedFiles;
+use crate::http::{NetworkPath, Request, Retry, Route};
+use crate::origin::Origin;
+use crate::profile::{self, Profile, Proof};
 use crate::secret::{self, Secret};
 use crate::token::Grant;
-
-use request::Request;
-use transport::Route;
 
 /// Requests for one answer, retries included.
 const ATTEMPTS: u32 = 3;
@@ -57,7 +55,7 @@ pub fn proof(profile: &Profile, interactive: bool, host: &dyn Host, deadline: De
 /// [`Kind::Denied`](crate::error::Kind::Denied) if the server refused, [`Kind::Unreachable`](crate::error::Kind::Unreachable)
 /// if there was no usable answer, [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
 pub fn fetch(profile: &Profile, proof: &Secret, host: &dyn Host, deadline: Deadline) -> Result<Grant, FailedRequest> {
-    let route = Route::of(profile, host)?;
+    let route = route(profile, host)?;
     let request = request::write(profile, proof);
     for attempt in 1.. {
         let obtained = host.now();
@@ -102,58 +100,43 @@ pub struct Probe {
     pub asked: Moment,
 }
 
-/// The way to an endpoint.
-pub struct NetworkPath {
-    /// The proxy, without user and password.
-    pub via: Option<String>,
-    /// Which certificates are trusted.
-    pub trusts: String,
-    host: String,
-    port: u16,
+/// The route to the profile's endpoint: its proxy and its roots of trust.
+fn route(profile: &Profile, host: &dyn Host) -> Result<Route> {
+    let (origin, _) = Origin::of_url(&profile.endpoint)
+        .map_err(|fault| Error::config(format!("the URL {} {fault}", profile.endpoint), "correct url"))?;
+    let chosen = match &profile.proxy {
+        profile::Proxy::None => None,
+        profile::Proxy::Url(url) => Some(("proxy", url.clone())),
+        profile::Proxy::Environment => proxy::choose(&origin, |name| host.var(name)),
+    };
+    let proxy = chosen.map(|(name, url)| {
+        let proxy = profile::proxy_url(&url).and_then(|origin| Proxy::new(&origin, &url)).map_err(|fault| {
+            Error::config(
+                format!("{name} {fault}"),
+                format!("set {name} to http://HOST:PORT or https://HOST:PORT, or set proxy to \"none\" in the profile"),
+            )
+        })?;
+        host.note(|| format!("proxy: {} (from {name})", proxy.shown()));
+        Ok(proxy)
+    });
+    let variable = |name: &str| profile.tls_variable(name, host);
+    let trusted = TrustedFiles {
+        bundle: variable("SSL_CERT_FILE").map(PathBuf::from),
+        folders: variable("SSL_CERT_DIR").iter().flat_map(std::env::split_paths).collect(),
+        added: profile.ca_file.clone(),
+    };
+    Ok(Route::new(origin, proxy.transpose()?, trusted.read(host)?))
 }
 
-impl NetworkPath {
-    /// The host whose address has to be found: the endpoint's, or the proxy's.
-    pub fn first(&self) -> &str {
-        &self.host
-    }
-
-    /// The addresses of that host.
-    ///
-    /// # Errors
-    /// [`Kind::Unreachable`](crate::error::Kind::Unreachable).
-    pub fn addresses(&self, deadline: Deadline) -> Result<Vec<String>> {
-        let failed = |why: &str| {
-            let what = format!("the address of {} cannot be found: {why}", self.host);
-            Error::unreachable(what, "check the spelling of url (or proxy) and the name server")
-        };
-        let (host, port) = (self.host.trim_matches(['[', ']']).to_owned(), self.port);
-        // The system's resolver has no bound of its own.
-        let found = run_until(deadline, "resolver", move || {
-            let found = (host.as_str(), port).to_socket_addrs();
-            found.map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>())
-        });
-        match found.map_err(|error| failed(&error.to_string()))? {
-            Some(Ok(mut addresses)) if !addresses.is_empty() => {
-                addresses.dedup();
-                Ok(addresses)
-            }
-            Some(Ok(_)) => Err(failed("it has none")),
-            Some(Err(error)) => Err(failed(error.to_string().rsplit(": ").next().unwrap_or_default())),
-            None => Err(failed("the name server does not answer")),
-        }
-    }
-}
-
-/// Finds the way to the profile's endpoint.
+/// Describes the way to the profile's endpoint.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
 pub fn way(profile: &Profile, host: &dyn Host) -> Result<NetworkPath> {
-    Ok(Route::of(profile, host)?.way())
+    Ok(route(profile, host)?.network_path())
 }
 
-/// Sees whether the endpoint answers, without anybody's secret: the outcome is a refusal where all is well.
+/// Sees whether the endpoint answers, without a secret: the outcome is a refusal where all is well.
 ///
 /// # Errors
 /// As for [`way`].
@@ -173,7 +156,7 @@ pub fn probe(profile: &Profile, proof: &Secret, host: &dyn Host, deadline: Deadl
 }
 
 fn ask(profile: &Profile, proof: &Secret, request: &Request, host: &dyn Host, deadline: Deadline) -> Result<Probe> {
-    let route = Route::of(profile, host)?;
+    let route = route(profile, host)?;
     let asked = host.now();
     host.note(|| format!("request: POST {} ({})", profile.endpoint, profile.api.name()));
     let (outcome, status, date) = match route.send(request, deadline) {
@@ -183,37 +166,38 @@ fn ask(profile: &Profile, proof: &Secret, request: &Request, host: &dyn Host, de
     Ok(Probe { outcome: outcome.map_err(|failure| failure.error), status, date, asked })
 }
 
-/// Whether a request that failed may be sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retry {
-    /// The answer would be the same.
-    Never,
-    /// After a pause of ours.
-    Soon,
-    /// After a pause that the server named.
-    After(Duration),
-}
-
-/// A request that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Failure {
-    error: Error,
-    retry: Retry,
-}
-
-impl Failure {
-    fn last(error: Error) -> Failure {
-        Failure { error, retry: Retry::Never }
-    }
-
-    fn passing(error: Error) -> Failure {
-        Failure { error, retry: Retry::Soon }
-    }
-}
-
 /// A share of `most` that differs from process to process and from try to try, so that processes that failed together
 /// do not come back together. That is all a jitter needs of randomness.
 fn jittered(most: Duration, now: Moment) -> Duration {
     let share = now.boot_ms.unsigned_abs().wrapping_add(u64::from(std::process::id()).wrapping_mul(7919)) % 1000;
     most * share as u32 / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The proxy of a URL, in words.
+    fn shown(url: &str) -> Result<String, &'static str> {
+        let proxy = profile::proxy_url(url).and_then(|origin| Proxy::new(&origin, url))?;
+        Ok(proxy.shown().to_owned())
+    }
+
+    #[test]
+    fn proxy_without_port_has_the_default_of_curl() {
+        for (given, wanted) in [
+            ("http://proxy.example:3128", "http://proxy.example:3128"),
+            ("proxy.example:3128", "http://proxy.example:3128"),
+            ("proxy.example", "http://proxy.example:1080"),
+            ("https://proxy.example/", "https://proxy.example:443"),
+            ("http://user:pa%40ss@proxy.example:80", "http://proxy.example:80"),
+            ("http://[::1]", "http://[::1]:1080"),
+            ("http://[::1]:3128", "http://[::1]:3128"),
+        ] {
+            assert_eq!(shown(given).as_deref(), Ok(wanted), "{given}");
+        }
+        for bad in ["socks5://proxy.example", "http://", "http://proxy.example/path", "http://pro xy"] {
+            assert!(shown(bad).is_err(), "{bad}");
+        }
+    }
 }
