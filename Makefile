@@ -1,20 +1,20 @@
-# make install: the program, its two names for git and docker, completions and man pages below PREFIX; make uninstall takes
-# exactly these away again. DESTDIR is put before PREFIX, as packagers expect it. BIN is a program that is there already.
+# make install: the program, its names for other tools, completions and man pages below PREFIX. make uninstall removes
+# exactly these. DESTDIR is put before PREFIX, as packagers expect it. BIN is a program that is there already: it lists its
+# subcommands and names itself (man --list).
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 BIN ?= target/release/runai-credential
 
 NAME := runai-credential
-NAMES := git-credential-runai docker-credential-runai kubectl-runai_credential
-COMMANDS := kubectl git docker get token exec login logout status doctor setup completions man
+# kubectl runs this as its plugin `kubectl runai-credential`: the whole program, not one subcommand.
+PLUGIN := kubectl-runai_credential
 
 ROOT := $(DESTDIR)$(PREFIX)
 BASH := $(ROOT)/share/bash-completion/completions/$(NAME)
 ZSH := $(ROOT)/share/zsh/site-functions/_$(NAME)
 FISH := $(ROOT)/share/fish/vendor_completions.d/$(NAME).fish
 MAN := $(ROOT)/share/man/man1
-PAGES := $(MAN)/$(NAME).1 $(COMMANDS:%=$(MAN)/$(NAME)-%.1)
 
 .PHONY: install uninstall package
 target/release/$(NAME):
@@ -23,16 +23,23 @@ target/release/$(NAME):
 install: $(BIN)
 	install -d "$(ROOT)/bin" "$(dir $(BASH))" "$(dir $(ZSH))" "$(dir $(FISH))" "$(MAN)"
 	install -m 755 "$(BIN)" "$(ROOT)/bin/$(NAME)"
-	for name in $(NAMES); do ln -sf $(NAME) "$(ROOT)/bin/$$name" || exit 1; done
+	ln -sf $(NAME) "$(ROOT)/bin/$(PLUGIN)"
 	"$(BIN)" completions bash >"$(BASH)"
 	"$(BIN)" completions zsh >"$(ZSH)"
 	"$(BIN)" completions fish >"$(FISH)"
 	"$(BIN)" man >"$(MAN)/$(NAME).1"
-	for command in $(COMMANDS); do "$(BIN)" man $$command >"$(MAN)/$(NAME)-$$command.1" || exit 1; done
-	chmod 644 "$(BASH)" "$(ZSH)" "$(FISH)" $(PAGES:%="%")
+	"$(BIN)" man --list | while read -r command names; do \
+		"$(BIN)" man "$$command" >"$(MAN)/$(NAME)-$$command.1" && chmod 644 "$(MAN)/$(NAME)-$$command.1" || exit 1; \
+		for name in $$names; do ln -sf $(NAME) "$(ROOT)/bin/$$name" || exit 1; done; \
+	done
+	chmod 644 "$(BASH)" "$(ZSH)" "$(FISH)" "$(MAN)/$(NAME).1"
 
 uninstall:
-	rm -f "$(ROOT)/bin/$(NAME)" $(NAMES:%="$(ROOT)/bin/%") "$(BASH)" "$(ZSH)" "$(FISH)" $(PAGES:%="%")
+	"$(ROOT)/bin/$(NAME)" man --list | while read -r command names; do \
+		rm -f "$(MAN)/$(NAME)-$$command.1" || exit 1; \
+		for name in $$names; do rm -f "$(ROOT)/bin/$$name" || exit 1; done; \
+	done
+	rm -f "$(ROOT)/bin/$(NAME)" "$(ROOT)/bin/$(PLUGIN)" "$(BASH)" "$(ZSH)" "$(FISH)" "$(MAN)/$(NAME).1"
 
 # A Debian package, by cargo-deb (cargo install cargo-deb --locked): target/debian/*.deb.
 package: $(BIN)

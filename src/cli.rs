@@ -1,7 +1,8 @@
-//! The command line: arguments in, a subcommand with its arguments out. No I/O.
+//! The command line: from arguments to a subcommand with its arguments. No I/O.
 //!
-//! There is one grammar. Of the subcommands only the one that was named is built, because building all of them takes
-//! longer than the whole rest of a call that finds its token in the cache; help and errors see them all.
+//! There is one grammar. A call builds only the subcommand that it names: building all of them takes longer
+//! than the rest of a call that finds its token in the cache. Help and errors see all subcommands
+//! (docs/decisions/0003).
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -12,18 +13,17 @@ use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::commands;
+use crate::commands::subcommands;
 use crate::error::{Error, Kind};
-use crate::helpers;
 use crate::session::Choice;
 use crate::subcommand::{PROGRAM, Subcommand, USAGE_HINT};
 use crate::token::Bearer;
 
-/// What the arguments ask for.
+/// The parsed command line.
 pub struct Invocation {
     /// The subcommand.
     pub subcommand: &'static Subcommand,
-    /// Its arguments. They are not dropped, see [`parse`].
+    /// Its arguments. They are not dropped, see [`parse_matches`].
     matches: ManuallyDrop<ArgMatches>,
     /// The global options that choose a token.
     pub choice: Choice,
@@ -32,32 +32,26 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// The arguments of the subcommand.
+    /// Returns the arguments of the subcommand.
     pub fn arguments(&self) -> &ArgMatches {
         // The grammar requires a subcommand.
         self.matches.subcommand().map_or(&self.matches, |(_, arguments)| arguments)
     }
 }
 
-/// Why there is no subcommand to run.
+/// The reason why there is no subcommand to run.
 #[derive(Debug)]
 pub enum Stop {
-    /// Help or version was asked for: print this and succeed.
+    /// The user asked for help or the version: print this and succeed.
     Print(String),
-    /// The arguments make no sense.
+    /// The arguments are wrong.
     Usage(Error),
 }
 
-/// All subcommands, in the order of the help.
-pub fn subcommands() -> impl Iterator<Item = &'static Subcommand> {
-    helpers::ALL.into_iter().map(|helper| &helper.subcommand).chain(commands::ALL)
-}
-
-/// Parses the arguments, the first of which is the name of the program. Beside an error stands the subcommand that they name, if
-/// they name one.
+/// Parses the arguments. The first one is the name of the program.
 ///
 /// # Errors
-/// [`Stop`].
+/// [`Stop`], with the subcommand that the arguments name, if they name one.
 pub fn parse(args: &[OsString]) -> Result<Invocation, (Stop, Option<&'static Subcommand>)> {
     let args = &*expand_alias(args);
     let named = named_subcommand(args);
@@ -65,14 +59,14 @@ pub fn parse(args: &[OsString]) -> Result<Invocation, (Stop, Option<&'static Sub
 }
 
 fn parse_matches(named: Option<&'static Subcommand>, args: &[OsString]) -> Result<Invocation, Stop> {
-    // Neither is dropped: the process ends soon, and to free their hundreds of small parts costs 7 % of a hit (20 000 of
-    // 290 000 instructions, 2026-11-25).
+    // Neither value is dropped. The process ends soon, and freeing their hundreds of small parts costs 7 % of
+    // a hit (20 000 of 290 000 instructions, 2026-11-25).
     let mut grammar = ManuallyDrop::new(grammar(named));
     let matches = ManuallyDrop::new(grammar.try_get_matches_from_mut(args).map_err(stop)?);
     let name = matches.subcommand_name();
     let found = named.or_else(|| subcommands().find(|subcommand| Some(subcommand.name) == name));
     let subcommand = found.ok_or_else(|| Stop::Usage(usage("no command was given", USAGE_HINT)))?;
-    // Global options may stand on either side of the subcommand; clap hands them to both.
+    // Global options may stand before or after the subcommand; clap reports them in both places.
     let text = |id: &str| matches.get_one::<String>(id).cloned();
     let choice = Choice {
         profile: text("profile"),
@@ -83,7 +77,7 @@ fn parse_matches(named: Option<&'static Subcommand>, args: &[OsString]) -> Resul
     Ok(Invocation { subcommand, matches, choice, verbose })
 }
 
-/// Inserts the subcommand that the program's name stands for. A name picks a dialect and nothing else.
+/// Inserts the subcommand that the program's name stands for. The name has no other effect.
 fn expand_alias(args: &[OsString]) -> Cow<'_, [OsString]> {
     let Some(name) = args.first().and_then(|name| Path::new(name).file_stem()) else { return args.into() };
     let is_alias = |subcommand: &&Subcommand| subcommand.program_names.iter().any(|alias| name == *alias);
@@ -97,8 +91,9 @@ fn expand_alias(args: &[OsString]) -> Cow<'_, [OsString]> {
     }
 }
 
-/// The subcommand that the arguments name, if the way to it is plain: only options that are known to be global may stand
-/// before it. Anything else gets the whole grammar, which can say what is wrong.
+/// Returns the subcommand that the arguments name, if only known global options stand before it.
+///
+/// For any other arguments the whole grammar is built, which can explain the error.
 fn named_subcommand(args: &[OsString]) -> Option<&'static Subcommand> {
     let mut args = args.iter().skip(1);
     loop {
@@ -116,7 +111,7 @@ pub fn whole_grammar() -> Command {
     grammar(None)
 }
 
-/// The grammar, with one subcommand or with all of them.
+/// Builds the grammar with one subcommand, or with all of them.
 fn grammar(only: Option<&Subcommand>) -> Command {
     let named = subcommands().filter(|subcommand| only.is_none_or(|only| only.name == subcommand.name));
     Command::new(PROGRAM)
@@ -161,7 +156,7 @@ fn grammar(only: Option<&Subcommand>) -> Command {
         .subcommands(named.map(|subcommand| (subcommand.grammar)(Command::new(subcommand.name))))
 }
 
-/// Sorts what clap stops for into what we print and what we fail with.
+/// Converts a result of clap into a text to print or a usage error.
 fn stop(error: clap::Error) -> Stop {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return Stop::Print(error.render().to_string());
@@ -204,20 +199,24 @@ mod tests {
     }
 
     #[test]
-    fn the_grammar_is_sound() {
+    fn grammar_passes_clap_debug_assertions() {
         grammar(None).debug_assert();
     }
 
     #[test]
-    fn global_options_stand_on_either_side() {
+    fn global_option_on_either_side_counts() {
         for line in [
             "rc --profile p --bearer id_token -v kubectl",
             "rc kubectl --profile p --bearer id_token --verbose",
             "rc --profile=p kubectl --bearer=id_token -v",
         ] {
-            let asked = parsed(line).unwrap();
+            let invocation = parsed(line).unwrap();
             let choice = Choice { profile: Some("p".to_owned()), config: None, bearer: Some(Bearer::IdToken) };
-            assert_eq!((asked.subcommand.name, asked.choice, asked.verbose), ("kubectl", choice, true), "{line}");
+            assert_eq!(
+                (invocation.subcommand.name, invocation.choice, invocation.verbose),
+                ("kubectl", choice, true),
+                "{line}"
+            );
         }
     }
 
@@ -230,7 +229,7 @@ mod tests {
             ("git-credential-runai get", "git"),
             ("other-name token", "token"),
         ] {
-            assert_eq!(parsed(line).map(|asked| asked.subcommand.name), Ok(wanted), "{line}");
+            assert_eq!(parsed(line).map(|invocation| invocation.subcommand.name), Ok(wanted), "{line}");
         }
     }
 
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_one_line_with_a_remedy() {
+    fn mistake_prints_one_line_and_remedy() {
         for (line, wanted) in [
             ("rc", "no command was given / runai-credential --help lists commands and options"),
             ("rc tokn", "unrecognized subcommand 'tokn' / did you mean token?"),
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn every_subcommand_shows_an_example() {
+    fn subcommand_help_shows_an_example() {
         for name in subcommands().map(|subcommand| subcommand.name) {
             let help = refused(&format!("rc {name} --help"));
             assert!(help.contains("Example"), "{help}");

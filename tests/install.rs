@@ -1,4 +1,4 @@
-//! What packagers and `make` use: completions, man pages, and a prefix that is filled and emptied again.
+//! Tests of the parts for packagers and `make`: completions, man pages, installation and removal.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,8 +12,9 @@ fn make(home: &Home, target: &str) {
     Running::start(&mut command).finish().code(0).silent();
 }
 
+/// `make install` installs programs and man pages below a prefix. `make uninstall` removes them and leaves other files.
 #[test]
-fn install_fills_a_prefix_and_uninstall_empties_it() {
+fn uninstall_removes_all_installed_files() {
     let home = Home::new();
     let root = home.path().join("root/usr/local");
     let theirs = home.write("root/usr/local/bin/theirs", "", 0o755);
@@ -32,8 +33,9 @@ fn install_fills_a_prefix_and_uninstall_empties_it() {
     assert_eq!(left, [theirs.strip_prefix(home.path()).expect("below")]);
 }
 
+/// groff accepts the man pages without a warning.
 #[test]
-fn man_pages_are_sound() {
+fn man_pages_pass_groff_without_warnings() {
     let home = Home::new();
     for page in ["", "token", "login", "setup", "docker", "git", "exec", "doctor", "get"] {
         let page = home.run(["man", page].into_iter().filter(|arg| !arg.is_empty())).code(0).stdout.clone();
@@ -45,8 +47,9 @@ fn man_pages_are_sound() {
     }
 }
 
+/// bash completes an option with the generated script.
 #[test]
-fn bash_completes() {
+fn bash_completes_an_option_name() {
     let home = Home::new();
     home.install("runai-credential");
     let script = "source <(runai-credential completions bash); COMP_WORDS=(runai-credential token --form); COMP_CWORD=2; \
@@ -55,9 +58,9 @@ fn bash_completes() {
     Running::start(&mut bash).finish().code(0).silent().stdout_is("--format\n");
 }
 
-/// The package that `.ci/run` has built with the release program.
+/// The package that `.ci/run` builds with the release program has the same files as `make install`.
 #[test]
-fn the_debian_package_holds_what_make_installs() {
+fn debian_package_has_installed_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debian");
     let package = std::fs::read_dir(folder).ok().and_then(|mut found| {
         found.find_map(|entry| Some(entry.ok()?.path()).filter(|path| path.extension().is_some_and(|end| end == "deb")))

@@ -1,10 +1,10 @@
 //! `man`: a man page, made from the grammar: troff, section 1.
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_mangen::Man;
 
-use super::names;
+use super::subcommands;
 use crate::error::Result;
 use crate::reply::Reply;
 use crate::subcommand::{Context, PROGRAM, Subcommand};
@@ -19,13 +19,27 @@ fn grammar(command: Command) -> Command {
         .arg(
             Arg::new("command")
                 .value_name("COMMAND")
-                .value_parser(PossibleValuesParser::new(names()))
+                .value_parser(PossibleValuesParser::new(subcommands().map(|subcommand| subcommand.name)))
                 .help("The command that it is about, if not the whole program"),
         )
+        // For `make install`, and so for packagers.
+        .arg(Arg::new("list").long("list").action(ArgAction::SetTrue).hide(true))
         .after_help("Example: runai-credential man token | man -l -")
 }
 
+/// Lists the subcommands, each followed by the further names of the program that stand for it.
+fn list() -> String {
+    let lines = subcommands().map(|subcommand| {
+        let names = [subcommand.name].into_iter().chain(subcommand.program_names.iter().copied());
+        names.collect::<Vec<_>>().join(" ") + "\n"
+    });
+    lines.collect()
+}
+
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
+    if matches.get_flag("list") {
+        return Ok(Reply::of(list()));
+    }
     let mut program = (context.whole_grammar)();
     program.build();
     let name = matches.get_one::<String>("command");

@@ -14,7 +14,7 @@ use crate::helpers;
 use crate::subcommand::Subcommand;
 
 /// All commands, in the order of the help.
-pub static ALL: [&Subcommand; 9] = [
+static ALL: [&Subcommand; 9] = [
     &token::SUBCOMMAND,
     &login::SUBCOMMAND,
     &logout::SUBCOMMAND,
@@ -26,7 +26,7 @@ pub static ALL: [&Subcommand; 9] = [
     &exec::SUBCOMMAND,
 ];
 
-/// The names of all subcommands, those of the helpers first.
-fn names() -> impl Iterator<Item = &'static str> {
-    helpers::ALL.iter().map(|helper| helper.subcommand.name).chain(ALL.iter().map(|subcommand| subcommand.name))
+/// All subcommands, in the order of the help: those of the helpers first.
+pub fn subcommands() -> impl Iterator<Item = &'static Subcommand> {
+    helpers::ALL.into_iter().map(|helper| &helper.subcommand).chain(ALL)
 }
