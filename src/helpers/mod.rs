@@ -1,15 +1,17 @@
-//! The helpers: what other tools call, one folder a tool.
+//! The helpers: subcommands that other tools call. Each tool has a folder.
 //!
-//! | file | what it holds |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the call, from the request of the tool to the reply, and the [`Helper`] of the table |
-//! | `wire.rs` | the protocol. Pure: bytes and variables in, bytes out; no cache, no HTTP, no files, no clock |
-//! | `setup.rs` | how `setup` makes the tool call this program, and undoes that |
-//! | `check.rs` | what `doctor` looks at in the configuration of the tool |
+//! | `mod.rs` | the subcommand, from the request of the tool to the reply, and the tool's [`Helper`] |
+//! | `wire.rs` | the protocol. Pure: bytes and variables in, bytes out; no cache, HTTP, file or clock |
+//! | `setup.rs` | the plan by which `setup` makes the tool call this program, and its undo |
+//! | `check.rs` | the findings of `doctor` in the configuration of the tool |
 //!
-//! No other module names a tool: subcommands, program names, `setup`, `doctor`, completions and man pages follow from [`ALL`].
+//! [`ALL`] is the only list of tools. Subcommands, program names, `setup`, `doctor`, completions and man pages
+//! follow from it.
 
 pub mod check;
+mod origin_call;
 pub mod plan;
 
 mod docker;
@@ -25,44 +27,48 @@ use crate::subcommand::Subcommand;
 use check::Report;
 use plan::{Plan, SetupContext};
 
-/// All helpers, in the order of the help.
+/// All helpers, in the order in which the help lists them.
 pub static ALL: [&Helper; 4] = [&kubectl::HELPER, &git::HELPER, &docker::HELPER, &engflow::HELPER];
 
-/// What a tool calls, and how the tool is told to.
+/// One tool: the subcommand that it calls, and how `setup` and `doctor` treat its configuration.
 pub struct Helper {
     /// The subcommand that the tool calls.
     pub subcommand: Subcommand,
-    /// Returns the refusal of every other subcommand, if the environment shows that this tool started the program.
+    /// Returns the refusal of all other subcommands, if the environment shows that this tool started the program.
     pub refuse_others: Option<fn(&dyn Host) -> Option<Error>>,
     /// How `setup` changes the configuration of the tool.
     pub setup: Option<Setup>,
-    /// Adds the findings in the configuration of the tool to a diagnosis.
+    /// Adds the findings in the configuration of the tool to the report of `doctor`.
     pub check: Option<fn(Option<&Profile>, &Choice, &mut Report<'_>)>,
 }
 
 /// How `setup` changes the configuration of a tool.
 pub struct Setup {
-    /// Plans what makes the tool call this program.
+    /// Plans the changes that make the tool call this program.
     pub plan: fn(&SetupContext<'_>) -> Result<Plan>,
-    /// Plans what restores the configuration that was there before.
+    /// Plans the changes that restore the configuration from before the setup.
     pub undo: fn(&SetupContext<'_>) -> Result<Plan>,
 }
 
-/// Checks that the tool that started the program, if the environment shows one, may call this subcommand.
+/// Checks that `subcommand` may run.
+///
+/// If the environment shows which tool started the program, the helper of that tool may refuse all other
+/// subcommands.
 ///
 /// # Errors
-/// The refusal of that tool's helper, [`Kind::Usage`].
+/// [`Kind::Usage`]: the refusal of that helper.
 pub fn check_caller(subcommand: &Subcommand, host: &dyn Host) -> Result<()> {
     let others = ALL.iter().filter(|helper| helper.subcommand.name != subcommand.name);
     others.filter_map(|helper| helper.refuse_others).find_map(|refuse| refuse(host)).map_or(Ok(()), Err)
 }
 
-/// Reads the request of a tool from standard input, at most `limit` bytes and one more: the protocol refuses a longer one.
+/// Reads the request of a tool from standard input.
 ///
-/// `hint` says how to start the command by hand.
+/// Returns at most `limit` bytes and one more. By the additional byte the protocol recognises a request that is
+/// too long. `hint` tells the user how to run the command by hand.
 ///
 /// # Errors
-/// [`Kind::Usage`].
+/// [`Kind::Usage`] if standard input cannot be read, is a terminal, or does not end in time.
 fn read_request(limit: usize, hint: &str, host: &dyn Host) -> Result<Vec<u8>> {
     host.read_stdin(limit + 1).map_err(|error| {
         Error::new(Kind::Usage, format!("the request on standard input cannot be read: {error}"), hint)
