@@ -1,5 +1,7 @@
-//! The integration tests: the real program, as its users and their tools run it, against real servers on loopback.
-//! Folders mirror `src/`; `support` is what they stand on; `real/` holds servers and clients that nobody here wrote.
+//! Integration tests: they run the real program as users and tools run it, against real servers on loopback.
+//!
+//! The folders mirror `src/`. The crate `support` has the servers and home directories. `real/` has third-party servers
+//! and clients.
 
 mod architecture;
 mod broker;
@@ -22,3 +24,4 @@ mod readme;
 mod refresh;
 mod secrets;
 mod setup;
+mod terraform;

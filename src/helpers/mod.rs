@@ -18,6 +18,7 @@ mod docker;
 mod engflow;
 mod git;
 mod kubectl;
+mod terraform;
 
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
@@ -28,7 +29,7 @@ use check::Report;
 use plan::{Plan, SetupContext};
 
 /// All helpers, in the order in which the help lists them.
-pub static ALL: [&Helper; 4] = [&kubectl::HELPER, &git::HELPER, &docker::HELPER, &engflow::HELPER];
+pub static ALL: [&Helper; 5] = [&kubectl::HELPER, &git::HELPER, &docker::HELPER, &engflow::HELPER, &terraform::HELPER];
 
 /// One tool: the subcommand that it calls, and how `setup` and `doctor` treat its configuration.
 pub struct Helper {
