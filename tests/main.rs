@@ -24,4 +24,5 @@ mod readme;
 mod refresh;
 mod secrets;
 mod setup;
+mod snapshots;
 mod terraform;
