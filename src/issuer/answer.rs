@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::remedy::Refusal;
 use crate::error::{Error, Kind, printable};
 use crate::host::Moment;
 use crate::http::{Failure, Response, Retry};
@@ -155,7 +156,9 @@ impl Reading<'_> {
             let hint = match (self.response.retry_after, status) {
                 (Some(wait), _) => format!("try again in {} s, as the server asks", wait.as_secs()),
                 (None, 429) => "wait a moment; the server limits how often it may be asked".to_owned(),
-                (None, _) => "try again in a moment; if it lasts, ask whoever runs the control plane".to_owned(),
+                (None, _) => {
+                    "try again in a moment; if it lasts, ask the administrator of the control plane".to_owned()
+                }
             };
             let what = format!("the server at {} cannot answer{said} (HTTP {status})", self.profile.endpoint);
             let passes = matches!(status, 408 | 429 | 500 | 502..=504);
@@ -174,17 +177,19 @@ impl Reading<'_> {
             return Failure::last(Error::unreachable(what, wrong_path(self.profile)));
         }
         let what = format!("the server refused client {}{said} (HTTP {status})", self.profile.client_id);
-        let hint = self.remedy(status, error.as_deref().unwrap_or(""), description.as_deref().unwrap_or(""));
-        Failure::last(Error::new(Kind::Denied, what, hint))
+        let refusal = Refusal {
+            status,
+            error: error.as_deref().unwrap_or_default(),
+            description: description.as_deref().unwrap_or_default(),
+            client_id: &self.profile.client_id,
+            secret: &self.secret_in_words(),
+        };
+        Failure::last(Error::new(Kind::Denied, what, refusal.remedy()))
     }
 
-    /// What to do about a refusal. Servers differ in which code stands for what (from Keycloak 20 on `unauthorized_client`
-    /// points at the secret and `invalid_client` at the id; before, and in RFC 6749, either may be meant), so the words
-    /// decide where they are known, and the code where they are not.
-    fn remedy(&self, status: u16, error: &str, description: &str) -> String {
-        let has = |part: &str| description.contains(part) || error.contains(part);
-        let id = &self.profile.client_id;
-        let secret = match &self.profile.proof {
+    /// Names what the client proved itself with, and a likely slip of the clipboard.
+    fn secret_in_words(&self) -> String {
+        match &self.profile.proof {
             Proof::Secret(source, _) => {
                 let (raw, odd) = (self.proof.expose(), [' ', '"', '\'']);
                 let is_odd = raw.starts_with(odd) || raw.ends_with(odd);
@@ -192,73 +197,6 @@ impl Reading<'_> {
                 format!("the client secret in {source}{note}")
             }
             Proof::Assertion(path) => format!("the client assertion in {}", path.display()),
-        };
-        if has("HTTPS required") {
-            return "the server sees plain http: the proxy before it must pass on X-Forwarded-Proto; tell whoever runs it"
-                .into();
-        }
-        if has("Realm not enabled") {
-            return "the realm is disabled; ask whoever runs the control plane".into();
-        }
-        if has("Realm does not exist") {
-            return "check realm: Settings, General, Researcher Authentication shows it (runai when self-hosted)"
-                .into();
-        }
-        if has("Public client") {
-            return format!(
-                "client {id} is public and has no secret; make it confidential, or use a Run:ai application"
-            );
-        }
-        if has("service account") {
-            return format!("enable service accounts for client {id} on the server, or use a Run:ai application");
-        }
-        if has("disabled") || has("Client is not enabled") {
-            return format!("enable client {id} and its service account on the server");
-        }
-        if has("secret not provided") {
-            return format!("check client_auth: the server found no secret in the request for client {id}");
-        }
-        if has("permission") {
-            return format!("ask whoever runs the control plane to give application {id} the access that it lacks");
-        }
-        if error == "unauthorized_client" && has("grant type") {
-            return format!("allow client {id} the grant client_credentials on the server");
-        }
-        if has("grant_type") || has("grant type") {
-            return "check api: the endpoint does not take this kind of request".into();
-        }
-        if has("Missing client_id") {
-            return "check api and client_auth: the endpoint found no client id in the request".into();
-        }
-        match error {
-            "invalid_scope" => "correct scope: the server does not know it or does not allow it to this client".into(),
-            "invalid_dpop_proof" => {
-                "the server wants DPoP for this client, which is not supported; switch it off there".into()
-            }
-            "invalid_client" if has("Could not find client") => {
-                format!("check client_id: there is no client {id} in this realm (it is the application's name)")
-            }
-            "invalid_client" => {
-                format!("check client_id ({id}) first, then {secret}; regenerating a secret revokes the old one")
-            }
-            "unauthorized_client" if description == "Invalid client credentials" => {
-                format!("check client_id ({id}) and {secret}; regenerating a secret revokes the old one")
-            }
-            "unauthorized_client" => format!("check {secret}; regenerating a secret revokes the old one"),
-            "invalid_target" => "correct audience and resource: the server does not know what they name".into(),
-            "invalid_request" if has("ertificat") => {
-                format!(
-                    "the server wants a client certificate from {id}, which is not supported; switch that off there"
-                )
-            }
-            "invalid_request" if status == 400 => {
-                "check api: the endpoint wants other parameters than this kind of request has".into()
-            }
-            "" if status == 403 && description.is_empty() => {
-                format!("find out whether a firewall or a proxy said that; if not, check client_id ({id}) and {secret}")
-            }
-            _ if status == 400 => format!("check api, client_id ({id}) and {secret}"),
-            _ => format!("check client_id ({id}) and {secret}, and that the application is enabled"),
         }
     }
 }

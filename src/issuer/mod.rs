@@ -4,6 +4,7 @@
 //! request is sent again. A redirect is not followed: it would carry the secret to wherever it points.
 
 mod answer;
+mod remedy;
 mod request;
 
 use std::path::PathBuf;
