@@ -1,9 +1,10 @@
 //! Tokens on disk: one file for each identity, and beside it the last failure of that identity.
 //!
-//! Nothing here returns an error. What cannot be read is a miss and what cannot be written is forgotten; both cost a
-//! request and never an answer. Files are replaced by rename and carry length and checksum, so a reader without a lock
-//! sees a whole record or none, and nothing has to be repaired after a crash. There is no fsync: a record lost with
-//! the power costs one request, the sync would cost milliseconds each time.
+//! No function that reads or writes a record returns an error. A file that cannot be read is a miss. A record
+//! that cannot be written is dropped. Both cost a request and never change an answer. Files are replaced by
+//! rename and carry length and checksum. So a reader without a lock sees a whole record or none, and a crash
+//! leaves nothing to repair. There is no fsync: a record that is lost in a power failure costs one request,
+//! but an fsync would cost milliseconds each time (docs/decisions/0004).
 //!
 //! A file is `runai-credential 1 LENGTH CHECKSUM`, a newline, and LENGTH bytes of JSON.
 
@@ -21,43 +22,47 @@ use crate::os::files::{self, Trust};
 use crate::secret::Secret;
 use crate::token::{Bearer, Grant, Issued, LiveToken, MAX_TOKEN, Token, Validity};
 
-/// Everything that decides which token an endpoint gives. Two calls that differ in any of it never share a file; the
-/// file spells it out and it is compared in full on reading, so its name may be a mere hash.
+/// Everything that decides which token an endpoint issues.
+///
+/// Two calls that differ in any field never share a file. The record contains the identity, and the reader
+/// compares it in full. So a hash is enough for the file's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity<'a> {
-    /// Who says so: the configuration file by its path, or the environment. A profile that somebody else describes in the
-    /// same words, without the secret, must not find the token of this one.
+    /// Where the profile is defined: the path of the configuration file, or `environment`.
+    ///
+    /// Part of the cache key, so that a copied profile without the secret cannot read this profile's token.
     #[serde(borrow)]
     pub source: Cow<'a, str>,
-    /// The certificates that are trusted beside the system's, by their paths. Whoever adds one could answer in the
-    /// endpoint's place.
+    /// The paths of the certificates that the profile trusts in addition to the system's.
+    ///
+    /// Part of the cache key, because the owner of such a certificate can answer in place of the endpoint.
     #[serde(borrow)]
     pub roots: Option<Cow<'a, str>>,
-    /// The token endpoint's URL.
+    /// The URL of the token endpoint.
     #[serde(borrow)]
     pub endpoint: Cow<'a, str>,
-    /// The shape of the request.
+    /// The form of the request.
     #[serde(borrow)]
     pub api: Cow<'a, str>,
-    /// The client's id.
+    /// The client id.
     #[serde(borrow)]
     pub client_id: Cow<'a, str>,
-    /// How the client proves itself: `post`, `basic`, or the path of its assertion.
+    /// The authentication of the client: `post`, `basic`, or the path of its assertion.
     #[serde(borrow)]
     pub auth: Cow<'a, str>,
-    /// As sent.
+    /// The scope as it is sent.
     #[serde(borrow)]
     pub scope: Option<Cow<'a, str>>,
-    /// As sent.
+    /// The audience as it is sent.
     #[serde(borrow)]
     pub audience: Option<Cow<'a, str>>,
-    /// As sent.
+    /// The resource as it is sent.
     #[serde(borrow)]
     pub resource: Option<Cow<'a, str>>,
 }
 
-/// A token record. Field names are the format.
+/// A token record. The field names are the file format.
 #[derive(Serialize, Deserialize)]
 struct Record<'a> {
     #[serde(borrow)]
@@ -79,7 +84,7 @@ struct Stored<'a> {
     lifetime_ms: u64,
 }
 
-/// A failure record.
+/// A failure record. The field names are the file format.
 #[derive(Serialize, Deserialize)]
 struct FailureRecord<'a> {
     #[serde(borrow)]
@@ -88,66 +93,68 @@ struct FailureRecord<'a> {
     #[serde(borrow)]
     boot_id: Option<Cow<'a, str>>,
     error: Error,
-    /// Whether whoever met it had only the short time of a refresh.
+    /// Whether the failed fetch had only the short time limit of a refresh.
     was_brief: bool,
-    /// Until when the server asked to be left alone (Retry-After), counted from `at`.
+    /// `Retry-After` of the server, counted from `at`; 0 if the server sent none.
     retry_after_ms: u64,
-    /// Binds the refusal of a secret to that secret: a salt and [`tag`] of the secret under it.
+    /// A salt, and the [`tag`] of the refused secret under that salt. It binds a refusal to its secret.
     secret: Option<(u64, u32)>,
 }
 
-/// A failure that somebody met with this identity.
+/// The last failure of an identity, in this process or another one.
 #[derive(Clone, Debug)]
 pub struct CachedFailure {
-    /// What went wrong.
+    /// The failure.
     pub error: Error,
-    /// How long ago.
+    /// The time since the failure.
     pub age: Duration,
-    /// Whether whoever met it had only the short time of a refresh.
+    /// Whether the failed fetch had only the short time limit of a refresh.
     pub was_brief: bool,
-    /// How long after it the server asked not to be called again.
+    /// `Retry-After` of the server, counted from the failure.
     pub retry_after: Duration,
     secret: Option<(u64, u32)>,
 }
 
 impl CachedFailure {
-    /// Whether it was met with this very secret.
+    /// Whether the failed request was sent with exactly this secret.
     pub fn was_with(&self, secret: &Secret) -> bool {
-        self.secret.is_some_and(|(salt, seen)| tag(salt, secret) == seen)
+        self.secret.is_some_and(|(salt, recorded)| tag(salt, secret) == recorded)
     }
 }
 
-/// A fingerprint of the secret that tells whether it has changed and nothing else: HMAC-SHA-256 under a salt, cut to 32
-/// bits. So short, it cannot confirm a guess (one in four thousand million fits by chance), and a coincidence costs a
-/// changed secret half a minute.
+/// Returns a fingerprint of the secret. It shows that the secret has changed, and nothing else.
+///
+/// It is HMAC-SHA-256 under a salt, cut to 32 bits. That is too short to confirm a guess: one in four
+/// thousand million guesses fits by chance. If a changed secret has the tag of the old one, it waits half a
+/// minute.
 fn tag(salt: u64, secret: &Secret) -> u32 {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &salt.to_be_bytes());
     let mac = ring::hmac::sign(&key, secret.expose().as_bytes());
     mac.as_ref().iter().take(4).fold(0, |sum, byte| sum << 8 | u32::from(*byte))
 }
 
-/// The place of one identity in the cache.
+/// The cache entry of one identity.
 pub struct Entry<'a> {
-    /// The folder of records, absolute; `None` where nothing is to be kept on disk.
+    /// The absolute path of the folder of records; `None` if no record may be kept on disk.
     dir: Option<PathBuf>,
     identity: Identity<'a>,
     name: String,
 }
 
-/// Largest record: two tokens and what describes them.
+/// Largest record: two tokens, the identity and the times.
 const MAX_RECORD: u64 = 2 * MAX_TOKEN as u64 + 16 * 1024;
 
 impl<'a> Entry<'a> {
-    /// The entry of `identity` below `dir`. Touches nothing.
+    /// Returns the entry of `identity` below `dir`, without opening a file.
     ///
-    /// The records stand in a folder of their own inside `dir`, so that `dir` may also be something that others made,
-    /// such as the mount of a Kubernetes `emptyDir`, which is open to everybody.
+    /// The records are in a folder of their own inside `dir`. So another user may have created `dir`, for
+    /// example as the mount of a Kubernetes `emptyDir`, which every user may write.
     pub fn new(dir: Option<PathBuf>, identity: Identity<'a>) -> Self {
-        let spelled = serde_json::to_vec(&identity).unwrap_or_default();
-        Entry { dir: dir.map(|dir| dir.join("tokens")), name: format!("{:016x}", fingerprint(&spelled)), identity }
+        let json = serde_json::to_vec(&identity).unwrap_or_default();
+        Entry { dir: dir.map(|dir| dir.join("tokens")), name: format!("{:016x}", fingerprint(&json)), identity }
     }
 
-    /// The cached token of the wanted kind and its age, whether it is still good or not.
+    /// Returns the cached token of this kind and its age, even if it is no longer usable.
     pub fn read(&self, bearer: Bearer, host: &dyn Host) -> Option<LiveToken> {
         let bytes = read_private(&self.path("json")?)?;
         let record: Record<'_> = serde_json::from_slice(payload(&bytes)?).ok()?;
@@ -168,7 +175,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Keeps what has a known lifetime, and forgets the last failure.
+    /// Stores the tokens with a known lifetime, and removes the last failure.
     pub fn store(&self, grant: &Grant, host: &dyn Host) {
         let record = Record {
             identity: self.identity.clone(),
@@ -187,31 +194,33 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Now and then removes the files of other identities that nobody needs any more. Part of a fetch, never of a hit.
+    /// Removes unused files of other identities, at most once a day. A fetch does this, a hit never.
     pub fn sweep(&self, host: &dyn Host) {
         match self.dir.as_deref().map(|dir| sweep(dir, host.now())) {
-            Some(Ok(removed)) if removed > 0 => host.note(|| format!("cache: removed {removed} files of no use")),
-            Some(Err(error)) => host.note(|| format!("cache: cannot be swept: {error}")),
+            Some(Ok(removed)) if removed > 0 => host.note(|| format!("cache: removed {removed} unused files")),
+            Some(Err(error)) => host.note(|| format!("cache: unused files cannot be removed: {error}")),
             _ => {}
         }
     }
 
-    /// Removes the record if it holds this token; one that was stored since stays, but for the moment
-    /// between look and removal, which costs a request.
+    /// Removes the record if it holds this token.
+    ///
+    /// A token that another process has stored since then stays. One exception costs a request: a token that
+    /// is stored between the comparison and the removal is lost.
     pub fn forget(&self, bearer: Bearer, token: Option<&Token>, host: &dyn Host) {
         let cached = self.read(bearer, host);
         if let (Some(cached), Some(path)) = (cached, self.path("json"))
             && Some(&cached.token) == token
         {
-            host.note(|| "cache: dropping the refused token".to_owned());
+            host.note(|| "cache: removed the refused token".to_owned());
             let _ = std::fs::remove_file(path);
         }
     }
 
-    /// Writes and removes a file in the folder, to see whether tokens can be kept; the folder.
+    /// Writes and removes a file in the folder of records. Returns the folder.
     ///
     /// # Errors
-    /// Why they cannot.
+    /// The reason why no token can be stored, as text.
     pub fn check(&self, host: &dyn Host) -> Result<&Path, String> {
         let dir = self.dir.as_deref().ok_or("HOME is not set to a full path")?;
         let name = format!("{}.check", self.name);
@@ -222,14 +231,14 @@ impl<'a> Entry<'a> {
         Ok(dir)
     }
 
-    /// Removes all that is kept of the identity.
+    /// Removes the token and the failure of the identity.
     pub fn clear(&self) {
         for path in ["json", "failed"].into_iter().filter_map(|extension| self.path(extension)) {
             let _ = std::fs::remove_file(path);
         }
     }
 
-    /// The last failure, however old.
+    /// Returns the last failure, of any age.
     pub fn failure(&self, host: &dyn Host) -> Option<CachedFailure> {
         let bytes = read_private(&self.path("failed")?)?;
         let record: FailureRecord<'_> = serde_json::from_slice(payload(&bytes)?).ok()?;
@@ -246,7 +255,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Lets the other processes know that fetching failed, with which secret, and how long the server wants peace.
+    /// Stores a failure for the other processes, with the tag of the secret and `Retry-After`.
     pub fn fail(
         &self,
         error: &Error,
@@ -258,7 +267,8 @@ impl<'a> Entry<'a> {
         let at = host.now();
         let salted = secret.map(|secret| {
             let mut salt = [0; 8];
-            // Without good randomness a salt is still a salt.
+            // If the random generator fails, the salt is zero. The tag still shows that the secret has
+            // changed.
             let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut salt);
             let salt = u64::from_ne_bytes(salt);
             (salt, tag(salt, secret))
@@ -275,23 +285,26 @@ impl<'a> Entry<'a> {
         self.write("failed", &record, retry_after, host);
     }
 
-    /// A lock of this entry, of which there are several by `turn`. Its name depends on the folder too: processes that do
-    /// not share a cache have nothing to wait for.
+    /// Opens one of the locks of this entry. `turn` names the lock.
     ///
-    /// There are 4096 names, so that the files, which are never removed, do not pile up; two identities of one name wait
-    /// for each other, or do not wait for their own, without need.
+    /// The name of the file also depends on the folder of records: processes that share no cache do not have
+    /// to wait for each other.
+    ///
+    /// There are 4096 names. So the number of lock files is bounded, although no process removes one. Two
+    /// identities may share a lock. Then a process may wait for a fetch of the other identity. Or it may take
+    /// the end of that fetch for the end of its own, and fetch without the lock.
     pub fn lock(&self, turn: &str, host: &dyn Host) -> lock::Lock {
         let dir = self.dir.as_deref().unwrap_or(Path::new(""));
         let name = fingerprint(format!("{} {turn} {}", self.name, dir.display()).as_bytes()) % 4096;
         lock::Lock::open(format!("{name:03x}.lock"), host)
     }
 
-    /// A name for the identity, good for files; different identities may share it, if rarely.
+    /// Returns a name for the identity that is a valid file name. Rarely, two identities have the same name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether anything is kept at all.
+    /// Whether this entry keeps records on disk.
     pub fn is_kept(&self) -> bool {
         self.dir.is_some()
     }
@@ -300,7 +313,9 @@ impl<'a> Entry<'a> {
         Some(self.dir.as_ref()?.join(format!("{}.{extension}", self.name)))
     }
 
-    /// Writes a record by rename, of use for `use_for` from now. A failure is worth a note and no more.
+    /// Writes a record by rename. `use_for` is the time from now in which the record is needed.
+    ///
+    /// A failure only causes a note.
     fn write(&self, extension: &str, record: &impl Serialize, use_for: Duration, host: &dyn Host) {
         let (Some(dir), Ok(json)) = (&self.dir, serde_json::to_vec(record)) else { return };
         let name = format!("{}.{extension}", self.name);
@@ -313,7 +328,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A token as it is kept; `None` if nobody knows how long it lives.
+/// Returns the form of a token on disk; `None` if its lifetime is unknown.
 fn stored(issued: &Issued) -> Option<Stored<'_>> {
     let lifetime = issued.lifetime?;
     Some(Stored {
@@ -322,81 +337,91 @@ fn stored(issued: &Issued) -> Option<Stored<'_>> {
     })
 }
 
-/// Whether a record was written under the kernel that runs now.
+/// Whether the running kernel is the one under which a record was written.
 fn same_boot(recorded: Option<&str>, host: &dyn Host) -> bool {
     recorded.is_some() && recorded == host.boot_id().as_deref()
 }
 
-/// What stands before the JSON of a record.
+/// Returns the line before the JSON of a record.
 fn header(json: &[u8]) -> String {
     format!("runai-credential 1 {} {:016x}\n", json.len(), fingerprint(json))
 }
 
-/// The JSON of a record, if what stands before it is what should.
+/// Returns the JSON of a record, if the line before it is correct.
 fn payload(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().take(80).position(|byte| *byte == b'\n')?;
     let (found, json) = bytes.split_at(end + 1);
     (found == header(json).as_bytes()).then_some(json)
 }
 
-/// Reads a record that only this user could have written: a regular file of ours without other names, closed to
-/// everybody else. That is enough without a look at the folder: whoever could rename files in it could only swap
-/// records of ours, and each of them says what it is for.
+/// Reads a record that only this user can have written.
+///
+/// It is a regular file of this user, with mode 0600 or stricter and a single link. The folder need not be
+/// checked. A process that can rename files in it can only exchange records of this user, and each record
+/// contains its identity.
 fn read_private(path: &Path) -> Option<Vec<u8>> {
     files::read(path, Trust::Private, MAX_RECORD).ok()
 }
 
-/// Replaces a file of the cache. Its time is set to `sweep_after`, in seconds since 1970, so that the sweep need not open it; where a
-/// file system cannot do that, the sweep comes a lifetime too early, and costs a request.
+/// Replaces a file of the cache.
+///
+/// The file's modification time becomes `sweep_after`, in seconds since 1970. So the sweep need not open the
+/// file. If the file system cannot set the time, the sweep removes the file one lifetime too early, which
+/// costs a request.
 fn replace(dir: &Path, name: &str, bytes: &[u8], sweep_after: i64, now: Moment) -> std::io::Result<()> {
-    // The time tells processes apart that have one number in different containers. The sweep knows the name by its end.
+    // Two containers may have a process with the same id; the time distinguishes them. The sweep recognises a
+    // temporary file by the end of its name.
     let temporary = format!("{name}.{}-{:x}.new", std::process::id(), now.boot_ms);
     let modified = UNIX_EPOCH + Duration::from_secs(sweep_after.max(0).unsigned_abs());
     files::replace_private(dir, name, &temporary, bytes, modified)
 }
 
-/// How often a fetch looks for files that nobody needs any more.
-const SWEEP_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// The shortest time between two sweeps.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a file that nobody needs stays: a day for records, whose time is that of their end, and an hour for what a
-/// killed process left half written.
-const KEPT_FOR: [(&str, Duration); 3] = [
+/// How long an unused file stays after its modification time.
+///
+/// The modification time of a record is the end of its use, and a day is added. A temporary file of a killed
+/// process stays for an hour.
+const RETENTION: [(&str, Duration); 3] = [
     (".json", Duration::from_secs(24 * 3600)),
     (".failed", Duration::from_secs(24 * 3600)),
     (".new", Duration::from_secs(3600)),
 ];
 
-/// Marks the last sweep by its time.
-const SWEPT: &str = "swept";
+/// The name of the file whose modification time is the time of the last sweep.
+const SWEEP_MARK: &str = "swept";
 
-/// Removes the files of identities that nobody has used since their token ended, at most once a day.
+/// Removes the files of identities that no process has used since their token expired, at most once a day.
 fn sweep(dir: &Path, now: Moment) -> std::io::Result<usize> {
     let time_now = UNIX_EPOCH + Duration::from_millis(now.unix_ms.max(0).unsigned_abs());
-    let older = |meta: &std::fs::Metadata, than: Duration| {
+    let is_older = |meta: &std::fs::Metadata, than: Duration| {
         meta.modified().is_ok_and(|time| time_now.duration_since(time).is_ok_and(|age| age > than))
     };
-    let mark = dir.join(SWEPT);
-    if mark.symlink_metadata().is_ok_and(|meta| !older(&meta, SWEEP_EVERY)) {
+    let mark = dir.join(SWEEP_MARK);
+    if mark.symlink_metadata().is_ok_and(|meta| !is_older(&meta, SWEEP_INTERVAL)) {
         return Ok(0);
     }
-    replace(dir, SWEPT, b"", now.unix_seconds_after(Duration::ZERO), now)?;
+    replace(dir, SWEEP_MARK, b"", now.unix_seconds_after(Duration::ZERO), now)?;
     let mut removed = 0;
     for entry in std::fs::read_dir(dir)?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let Some((_, kept_for)) = KEPT_FOR.iter().find(|(end, _)| name.ends_with(end)) else { continue };
-        // Only names that we give; whatever else somebody put here is theirs.
+        let Some((_, retention)) = RETENTION.iter().find(|(end, _)| name.ends_with(end)) else { continue };
+        // Only names that this program gives. Other files belong to other programs.
         let is_ours = name.len() > 16 && name.as_bytes()[..16].iter().all(u8::is_ascii_hexdigit);
-        if is_ours && entry.metadata().is_ok_and(|meta| meta.is_file() && older(&meta, *kept_for)) {
+        if is_ours && entry.metadata().is_ok_and(|meta| meta.is_file() && is_older(&meta, *retention)) {
             removed += usize::from(std::fs::remove_file(entry.path()).is_ok());
         }
     }
     Ok(removed)
 }
 
-/// 64 bits that tell files and contents apart: eight bytes at a time, rotate, exclusive or, multiply by an odd number.
-/// Each step can be undone, so two inputs that differ in one place never meet. It is for file names and for torn
-/// files; against forgery there are the owner and the mode of the file.
+/// Returns a 64-bit hash that distinguishes files and contents.
+///
+/// For each eight bytes it rotates, applies exclusive or, and multiplies by an odd number. Each step is
+/// reversible, so two inputs that differ in one place never have the same hash. The hash is for file names
+/// and for torn files. Against forgery, the owner and the mode of the file protect.
 pub fn fingerprint(bytes: &[u8]) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = ODD ^ bytes.len() as u64;
@@ -428,8 +453,9 @@ mod tests {
            "error":{"kind":"denied","what":"w","hint":"h"},"was_brief":true,"retry_after_ms":18446744073709551615,"secret":[1,2]}"#,
     ];
 
+    /// A record with its end cut off, a flipped bit or a byte too many is refused.
     #[test]
-    fn a_whole_record_is_read_and_a_torn_one_is_not() {
+    fn damaged_record_has_no_payload() {
         let whole = record(br#"{"some":"json"}"#);
         assert_eq!(payload(&whole), Some(&br#"{"some":"json"}"#[..]));
         for cut in 0..whole.len() {
@@ -448,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_of_a_secret_depends_on_secret_and_salt() {
+    fn tag_depends_on_secret_and_salt() {
         let secret = |text: &str| Secret::new(text.as_bytes(), 64).unwrap();
         assert_eq!(tag(1, &secret("a")), tag(1, &secret("a")));
         assert_ne!(tag(1, &secret("a")), tag(1, &secret("b")));
@@ -457,16 +483,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_changed_byte_changes_the_fingerprint(mut bytes in proptest::collection::vec(any::<u8>(), 1..200), at: usize, by in 1u8..) {
+        fn fingerprint_with_one_changed_byte_differs(mut bytes in proptest::collection::vec(any::<u8>(), 1..200), at: usize, by in 1u8..) {
             let before = fingerprint(&bytes);
             let at = at % bytes.len();
             bytes[at] = bytes[at].wrapping_add(by);
             prop_assert_ne!(before, fingerprint(&bytes));
         }
 
-        /// A record whose header holds though its JSON is damaged: one that somebody forged, or an old program wrote.
+        /// A record with a valid header and damaged JSON: a forged one, or one of an older version.
         #[test]
-        fn a_damaged_record_is_read_as_a_token_or_not_at_all(json in crate::mutation::mutated(SEEDS)) {
+        fn damaged_json_under_valid_header_never_panics(json in crate::mutation::mutated(SEEDS)) {
             let bytes = record(&json);
             let json = payload(&bytes).expect("the header holds");
             if let Ok(record) = serde_json::from_slice::<Record<'_>>(json) {
@@ -481,7 +507,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn payload_of_random_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = payload(&bytes);
         }
     }

@@ -1,14 +1,15 @@
-//! The one error type: what went wrong, and what to do about it.
+//! The error type of the program: what went wrong, and what the user can do.
 //!
-//! A [`Kind`] says who has to act and so decides the exit status; the two texts are one line each. Everything that
-//! reaches a terminal or a client goes through [`printable`], because much of it was written by a server or by
-//! whoever wrote a URL.
+//! The [`Kind`] names who has to act, and decides the exit status. Both texts are one line each. Every text
+//! for a terminal or a client passes through [`printable`], because a server or the author of a URL wrote
+//! parts of it.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Who has to do something about an [`Error`]. The exit codes are part of the contract.
+/// The kind of an [`Error`], by who has to act. The exit codes are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -16,21 +17,21 @@ pub enum Kind {
     Usage,
     /// The configuration or the source of the client secret is wrong: exit 3.
     Config,
-    /// Two profiles of the configuration claim the asked origin: exit 3.
+    /// Two profiles of the configuration claim the requested origin: exit 3.
     Ambiguous,
     /// The server refused the client's credentials: exit 4.
     Denied,
-    /// The server was not reached, or gave no usable answer in time: exit 5.
+    /// The server could not be reached, or gave no usable answer in time: exit 5.
     Unreachable,
-    /// The asked origin or cluster is not one of the profile's: exit 6.
+    /// The requested origin or cluster does not belong to the profile: exit 6.
     NotOurs,
-    /// No token lives as long as was asked for: exit 7.
+    /// No token lives as long as the caller requires: exit 7.
     TooShort,
-    /// Standard output could not be written: exit 74 (`EX_IOERR` of `sysexits.h`).
+    /// Standard output or the file of a CI runner could not be written: exit 74 (`EX_IOERR` of `sysexits.h`).
     Output,
 }
 
-/// A failure with its remedy. Neither text ever holds a secret or a token.
+/// A failure with its remedy. Neither text ever contains a secret or a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     /// Decides the exit status.
@@ -41,26 +42,28 @@ pub struct Error {
     pub hint: String,
 }
 
-/// The result of everything here that can fail.
+/// The result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind`; both texts are made printable and single-line here, so that no caller can forget it.
+    /// Returns an error of `kind`.
+    ///
+    /// Both texts become printable and single-line here, so that no caller can forget it.
     pub fn new(kind: Kind, what: impl AsRef<str>, hint: impl AsRef<str>) -> Self {
         Error { kind, what: printable(what.as_ref(), MAX_TEXT), hint: printable(hint.as_ref(), MAX_TEXT) }
     }
 
-    /// A [`Kind::Config`] error.
+    /// Returns a [`Kind::Config`] error.
     pub fn config(what: impl AsRef<str>, hint: impl AsRef<str>) -> Self {
         Error::new(Kind::Config, what, hint)
     }
 
-    /// A [`Kind::Unreachable`] error.
+    /// Returns a [`Kind::Unreachable`] error.
     pub fn unreachable(what: impl AsRef<str>, hint: impl AsRef<str>) -> Self {
         Error::new(Kind::Unreachable, what, hint)
     }
 
-    /// The exit status of a process that ends with this error.
+    /// Returns the exit status of a process that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Usage => 2,
@@ -73,18 +76,26 @@ impl Error {
         }
     }
 
-    /// The two lines for standard error.
+    /// Returns the two lines for standard error.
     pub fn lines(&self) -> String {
         format!("runai-credential: error: {}\nhint: {}\n", self.what, self.hint)
     }
 }
 
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Error {}
+
 /// A token request that failed.
 #[derive(Debug)]
 pub struct FailedRequest {
-    /// Why.
+    /// The failure.
     pub error: Error,
-    /// How long the server wants to be left alone.
+    /// How long the server wants no further request (`Retry-After`).
     pub retry_after: Duration,
 }
 
@@ -97,20 +108,22 @@ impl From<Error> for FailedRequest {
 /// Longest text of a message in characters: enough for two URLs and a reason.
 const MAX_TEXT: usize = 600;
 
-/// `text` on one line and fit for a terminal: runs of control characters, line separators and the invisible characters
-/// that reorder or hide text become one space, and more than `max` characters are cut.
+/// Returns `text` on one line, safe for a terminal and cut after `max` characters.
 ///
-/// Servers and URLs are written by strangers; escape sequences in what a helper prints have been used to rewrite
-/// terminals and prompts (CVE-2024-52005 is one of the class).
+/// A run of control characters, line separators, or invisible characters that reorder or hide text becomes
+/// one space.
+///
+/// Strangers write server answers and URLs. Attackers have used escape sequences in the output of helpers to
+/// rewrite terminals and prompts (CVE-2024-52005 is one example).
 pub fn printable(text: &str, max: usize) -> String {
     let mut out = String::new();
     let mut kept = 0;
     let mut gap = false;
     for c in text.chars() {
-        let hidden = c.is_control()
+        let is_hidden = c.is_control()
             || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-        if hidden {
+        if is_hidden {
             gap = true;
             continue;
         }
@@ -133,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn printable_keeps_plain_text_and_drops_what_a_terminal_would_obey() {
+    fn printable_drops_terminal_control_characters() {
         for (given, wanted) in [
             ("plain text", "plain text"),
             ("two\nlines\r\n", "two lines"),
@@ -149,10 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_has_the_exit_code_of_the_contract() {
+    fn kind_has_its_documented_exit_code() {
         let codes = [
             (Kind::Usage, 2),
             (Kind::Config, 3),
+            (Kind::Ambiguous, 3),
             (Kind::Denied, 4),
             (Kind::Unreachable, 5),
             (Kind::NotOurs, 6),

@@ -5,8 +5,8 @@
 //! 1. [`cli`] finds the [`subcommand`], which belongs to one of the [`helpers`] or [`commands`].
 //! 2. A helper reads the request of the tool that called.
 //! 3. [`config`] finds the [`profile`].
-//! 4. [`session`] calls the [`broker`], which looks for a good token in the [`cache`]. If there is none, it reads the
-//!    [`secret`] and sends a request to the [`issuer`]. Nothing that these need exists before.
+//! 4. [`session`] calls the [`broker`], which looks for a good token in the [`cache`]. If there is none, the broker
+//!    reads the [`secret`] and sends a request through the [`issuer`]. Both create what they need only then.
 //! 5. The helper or command writes the [`reply`].
 //!
 //! `docs/architecture.md` lists the modules and their dependencies. A test compares the code with it.

@@ -1,4 +1,4 @@
-//! The real machine in, the reply out. Everything else is in the library.
+//! Passes the arguments and the machine to the library, and writes its reply.
 
 use std::process::ExitCode;
 
@@ -6,18 +6,18 @@ use runai_credential::error::{Error, Kind};
 use runai_credential::os::{THIS_MACHINE, harden, stdio};
 use runai_credential::{Append, Reply};
 
-/// Does what the arguments ask for.
+/// Runs the command of the arguments.
 ///
-/// Rust's start has opened the null device for each standard stream that was closed, and ignores SIGPIPE, so a pipe without a
-/// reader is an error of the write.
-#[allow(clippy::disallowed_methods, reason = "this is where the arguments come in")]
+/// Rust's runtime opens the null device for each closed standard stream. It also ignores SIGPIPE, so a write
+/// to a pipe without a reader fails with an error (docs/decisions/0020).
+#[allow(clippy::disallowed_methods, reason = "the only place that reads the arguments")]
 fn main() -> ExitCode {
     harden::harden();
     let args: Vec<_> = std::env::args_os().collect();
     ExitCode::from(deliver(&runai_credential::run(&args, &THIS_MACHINE)))
 }
 
-/// Writes the reply, standard output whole and once, and returns the exit status.
+/// Writes the reply and returns the exit status. Standard output is written once and completely.
 fn deliver(reply: &Reply) -> u8 {
     stdio::write_stderr(&reply.stderr);
     if reply.stdout.is_empty() {
@@ -27,7 +27,7 @@ fn deliver(reply: &Reply) -> u8 {
         Error::new(
             Kind::Output,
             format!("standard output cannot be written: {error}"),
-            "check where the output goes; nothing of the answer should be used",
+            "check where the output goes, and discard what was written",
         )
     });
     let done = written.and_then(|()| reply.then.as_ref().map_or(Ok(()), Append::carry_out));

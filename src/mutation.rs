@@ -1,9 +1,13 @@
-//! For tests: well-formed inputs, damaged. Random bytes hardly get past the first look of a parser; a good document with a
-//! few bytes changed gets everywhere.
+//! For tests: well-formed inputs with damage.
+//!
+//! Random bytes rarely pass the first check of a parser. A good document with a few changed bytes reaches
+//! every part of it.
 
 use proptest::prelude::*;
 
-/// One of `seeds` after up to eight edits: bytes changed, put in, taken out, doubled or cut off.
+/// Returns one of `seeds` after up to eight edits.
+///
+/// An edit changes, inserts, removes, exchanges, doubles or cuts off bytes.
 pub fn mutated(seeds: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let edit = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0..6_u8);
     let edits = proptest::collection::vec(edit, 0..=8);

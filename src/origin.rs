@@ -1,27 +1,29 @@
-//! Origins: who may be sent a token. An [`Origin`] cannot be built from anything that is not canonical but for the two
-//! differences that every client agrees on (ASCII case, the scheme's default port).
+//! Origins: the servers that may receive a token.
 //!
-//! The rule is refusal by doubt: whatever two URL parsers could read differently — user info, escapes, an address in an
-//! unusual notation, a trailing dot — is no origin at all, so that no client can be talked into a host that the
+//! An [`Origin`] is always canonical. The input may differ from the canonical form only where every client
+//! agrees: in ASCII case, and by the default port of the scheme.
+//!
+//! An input is refused if two URL parsers could read it differently. Examples are user info, escapes, an
+//! address in an unusual notation, and a trailing dot. So no URL can lead a client to a host that the
 //! configuration does not name.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Scheme, host and port of RFC 6454, canonical, of scheme `https` or `http`.
+/// Scheme, host and port (RFC 6454) in canonical form. The scheme is `https` or `http`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     https: bool,
-    /// Lower case; an IPv6 address stands in brackets.
+    /// Lower case; an IPv6 address has brackets.
     host: String,
     port: u16,
 }
 
 impl Origin {
-    /// Reads `https://host[:port]` or `http://host[:port]` and nothing after it.
+    /// Parses `https://host[:port]` or `http://host[:port]` with nothing after it.
     ///
     /// # Errors
-    /// What is wrong, as the end of a sentence that starts with the URL.
+    /// The reason, as the end of a sentence that starts with the URL.
     pub fn parse(text: &str) -> Result<Origin, &'static str> {
         match split(text)? {
             (origin, "") => Ok(origin),
@@ -29,13 +31,14 @@ impl Origin {
         }
     }
 
-    /// Reads the origin of an absolute URL and returns it with the rest: path, query and fragment as they stand.
+    /// Parses an absolute URL. Returns its origin and the unchanged rest: path, query and fragment.
     ///
     /// # Errors
     /// As for [`Origin::parse`].
     pub fn of_url(url: &str) -> Result<(Origin, &str), &'static str> {
         let (origin, rest) = split(url)?;
-        // Parsers have disagreed about where the host ends in front of these (`https://a.example?@b.example`).
+        // Parsers have disagreed about where the host ends before these characters
+        // (`https://a.example?@b.example`).
         if rest.starts_with(['?', '#']) {
             return Err("has no path between its host and what follows");
         }
@@ -45,7 +48,7 @@ impl Origin {
         Ok((origin, rest))
     }
 
-    /// Reads `host[:port]` under a scheme that is already known.
+    /// Parses `host[:port]` for a known scheme.
     ///
     /// # Errors
     /// As for [`Origin::parse`].
@@ -83,22 +86,22 @@ impl Origin {
         self.https
     }
 
-    /// The host, lower case; an IPv6 address in its brackets.
+    /// Returns the host in lower case; an IPv6 address has brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, the scheme's default one included.
+    /// Returns the port, the default port of the scheme included.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether the host can only be this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
+    /// Whether the host is always this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.address().is_some_and(|address| address.is_loopback())
     }
 
-    /// The host as an address, where it is one.
+    /// Returns the host as an address, if it is one.
     pub fn address(&self) -> Option<IpAddr> {
         match self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(v6) => v6.parse().ok().map(IpAddr::V6),
@@ -115,7 +118,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The origin at the beginning of a URL, and what follows it, unread.
+/// Returns the origin at the beginning of a URL, and the rest unchecked.
 fn split(url: &str) -> Result<(Origin, &str), &'static str> {
     let (scheme, rest) = url.split_once("://").ok_or("has no scheme; it should start with https://")?;
     let https = if scheme.eq_ignore_ascii_case("https") {
@@ -130,7 +133,7 @@ fn split(url: &str) -> Result<(Origin, &str), &'static str> {
     Ok((Origin::of_authority(https, authority)?, rest))
 }
 
-/// A host name or an IPv4 address in its one canonical notation.
+/// Checks a host name or an IPv4 address in its canonical notation. Returns it in lower case.
 fn name(host: &str) -> Result<String, &'static str> {
     if host.is_empty() {
         return Err("has no host");
@@ -151,32 +154,34 @@ fn name(host: &str) -> Result<String, &'static str> {
         return Err("has a malformed host name");
     }
     let host = host.to_ascii_lowercase();
-    // A last label that is a number makes WHATWG parsers read the whole as an IPv4 address, in any of its notations.
+    // If the last label is a number, WHATWG parsers read the host as an IPv4 address, in any of its
+    // notations.
     let last = host.rsplit('.').next().unwrap_or(&host);
-    let numeric = last.bytes().all(|byte| byte.is_ascii_digit())
+    let is_numeric = last.bytes().all(|byte| byte.is_ascii_digit())
         || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    if numeric && host.parse::<Ipv4Addr>().is_err() {
+    if is_numeric && host.parse::<Ipv4Addr>().is_err() {
         return Err("has an IPv4 address in an unusual notation; write it as four decimal numbers");
     }
     Ok(host)
 }
 
-/// An IPv6 address in the one notation of RFC 5952, returned in brackets.
+/// Checks an IPv6 address in the notation of RFC 5952. Returns it in brackets.
 fn ipv6(text: &str) -> Result<String, &'static str> {
     let address: Ipv6Addr = text.parse().map_err(|_| "has a malformed IPv6 address")?;
     let lower = text.to_ascii_lowercase();
-    // An IPv4 address inside has two notations that are both called canonical, depending on whom one asks.
+    // An IPv4 address inside an IPv6 address has two notations, and each is canonical by one of the rules
+    // (RFC 5952 section 5, WHATWG).
     if address.to_string() != lower || lower.contains('.') {
         return Err("has an IPv6 address in an unusual notation; write it as RFC 5952 has it");
     }
     Ok(format!("[{lower}]"))
 }
 
-/// A port without sign, blanks or leading zeros.
+/// Parses a port without sign, blanks or leading zeros.
 fn number(text: &str) -> Result<u16, &'static str> {
-    let plain = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_plain = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
-        Ok(port) if plain => Ok(port),
+        Ok(port) if is_plain => Ok(port),
         _ => Err("has a malformed port"),
     }
 }
@@ -187,7 +192,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn one_origin_has_one_spelling() {
+    fn origin_is_shown_in_one_spelling() {
         for (given, shown) in [
             ("https://app.run.ai", "https://app.run.ai"),
             ("HTTPS://App.Run.AI:443", "https://app.run.ai"),
@@ -203,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_parsers_read_differently_is_no_origin() {
+    fn ambiguous_url_is_no_origin() {
         for given in [
             "",
             "app.run.ai",
@@ -247,12 +252,12 @@ mod tests {
             "https://::1",
             " https://a.example",
         ] {
-            assert!(Origin::parse(given).is_err(), "{given:?} was taken");
+            assert!(Origin::parse(given).is_err(), "{given:?} was accepted");
         }
     }
 
     #[test]
-    fn what_follows_the_host_cannot_move_it() {
+    fn text_after_host_cannot_change_it() {
         for (given, shown) in [
             ("https://a.example/", "https://a.example /"),
             ("https://a.example:443/v1/?q=@b.example#f", "https://a.example /v1/?q=@b.example#f"),
@@ -271,11 +276,11 @@ mod tests {
             "https://a.example/\r\nHost: b.example",
             "https://a.example/ä",
         ] {
-            assert!(Origin::of_url(given).is_err(), "{given:?} was taken");
+            assert!(Origin::of_url(given).is_err(), "{given:?} was accepted");
         }
     }
 
-    /// Pieces of URLs, good and bad, that parsers have been fooled with.
+    /// Pieces of URLs, good and bad, that have misled parsers.
     fn piece() -> impl Strategy<Value = String> {
         prop_oneof![
             8 => proptest::sample::select(vec![
@@ -290,9 +295,10 @@ mod tests {
     }
 
     proptest! {
-        // By hand with PROPTEST_CASES=1000000; each case has a good URL damaged in a few places, or is made of pieces.
+        // To run it longer, set PROPTEST_CASES=1000000. Each case is a good URL with a few damaged places, or
+        // consists of pieces only.
         #[test]
-        fn every_parser_reads_the_origin_that_we_read(
+        fn other_parsers_read_the_same_origin(
             pieces in proptest::collection::vec(piece(), 0..8),
             start in proptest::sample::select(vec!["", "https://", "https://a.example", "https://a.example:5000/", "https://a.example/p"]),
             at: usize,
@@ -300,24 +306,25 @@ mod tests {
             let mut text = start.to_owned();
             for (count, piece) in pieces.iter().enumerate() {
                 let places = text.char_indices().map(|(place, _)| place).chain([text.len()]).collect::<Vec<_>>();
-                // Mostly at the end, where the URL goes on; sometimes in its midst.
+                // Mostly at the end, where the URL continues; sometimes in its middle.
                 let place = if (at >> count) & 3 == 0 { places[(at >> count) % places.len()] } else { text.len() };
                 text.insert_str(place, piece);
             }
             if let Ok((origin, _)) = Origin::of_url(&text) {
                 let ours = (origin.is_https(), origin.host().to_owned(), origin.port());
-                // The WHATWG's rules, which browsers, Node.js and much of Rust go by.
+                // The WHATWG rules, which browsers, Node.js and many Rust programs follow.
                 let url = url::Url::parse(&text);
                 let whatwg = url.as_ref().ok().filter(|url| url.username().is_empty() && url.password().is_none());
                 let whatwg = whatwg.map(|url| {
                     (url.scheme() == "https", url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(0))
                 });
-                // It refuses labels that are no Punycode; that moves no host. Nothing else may it refuse.
+                // The WHATWG parser also refuses labels that are not Punycode. That changes no host. It must
+                // accept everything else.
                 if url.is_ok() || !ours.1.contains("xn--") {
                     prop_assert_eq!(whatwg.as_ref(), Some(&ours), "{:?}", text);
                 }
-                // RFC 3986 to the letter. Characters that it has no place for in a path or query (`|`, `^`) leave it without an
-                // opinion; the host is settled by then.
+                // RFC 3986 to the letter. It allows no `|` and no `^` in a path or query, so this parser
+                // refuses such a URL. The host is already known there.
                 if let Ok(uri) = fluent_uri::Uri::parse(text.as_str()) {
                     let authority = uri.authority().expect("an authority");
                     let port = authority.port_to_u16().expect("a port").unwrap_or(if ours.0 { 443 } else { 80 });
@@ -328,9 +335,9 @@ mod tests {
             }
         }
 
-        /// The bare authority of git and docker is the authority of the URL that it would stand in.
+        /// git and docker send a bare authority. It is read like the authority of a URL.
         #[test]
-        fn an_authority_is_read_as_in_a_url(pieces in proptest::collection::vec(piece(), 0..5)) {
+        fn authority_is_read_as_in_url(pieces in proptest::collection::vec(piece(), 0..5)) {
             let authority = pieces.concat();
             if let Ok(origin) = Origin::of_authority(true, &authority) {
                 prop_assert_eq!(Origin::parse(&format!("https://{authority}")), Ok(origin), "{:?}", authority);
@@ -339,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_an_address_and_not_a_name_that_looks_like_one() {
+    fn loopback_lookalike_name_is_not_loopback() {
         for (given, wanted) in [
             ("http://127.0.0.1", true),
             ("http://127.9.9.9:5000", true),

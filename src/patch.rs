@@ -1,4 +1,4 @@
-//! Changes to a JSON text that leave everything else as it was written: order, white space, and keys that are not ours.
+//! Changes to a JSON text that keep the rest of the text unchanged: order, white space, and foreign keys.
 //! Pure.
 
 use std::borrow::Cow;
@@ -7,19 +7,23 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of an object, in order, without a look into them; keys borrowed unless they were written with escapes.
+/// Returns the members of an object in order, without parsing their values.
+///
+/// A key is borrowed from the text unless it contains escapes.
 ///
 /// # Errors
-/// That of the parser.
+/// The error of the parser.
 pub fn members<'a>(object: &'a RawValue) -> serde_json::Result<Vec<(Cow<'a, str>, &'a RawValue)>> {
     serde_json::Deserializer::from_str(object.get()).deserialize_map(Pairs)
 }
 
-/// `text` with `value`, which is JSON itself, at `path`. Objects on the way that are missing are made; what is there is
-/// replaced. An empty text is an empty object.
+/// Returns `text` with `value` at `path`. `value` is JSON text.
+///
+/// Missing objects on the path are created. An existing value is replaced. An empty text counts as an empty
+/// object.
 ///
 /// # Errors
-/// That of the parser: the text is no JSON, or something on the way is no object.
+/// The error of the parser, if the text is not JSON, or if a value on the path is not an object.
 pub fn set(text: &str, path: &[&str], value: &str) -> serde_json::Result<String> {
     let Some((key, rest)) = path.split_first() else { return Ok(value.to_owned()) };
     if text.trim().is_empty() {
@@ -27,7 +31,7 @@ pub fn set(text: &str, path: &[&str], value: &str) -> serde_json::Result<String>
     }
     let (spans, end) = spans(text)?;
     if let Some(span) = spans.iter().find(|span| span.key == *key) {
-        // The lines of a new value follow the margin of its key.
+        // The lines of a new value get the indentation of its key.
         let old = &text[span.value..span.end];
         let new = if rest.is_empty() { indented(value, margin(&text[..span.start])) } else { set(old, rest, value)? };
         return Ok(format!("{}{new}{}", &text[..span.value], &text[span.end..]));
@@ -43,7 +47,8 @@ pub fn set(text: &str, path: &[&str], value: &str) -> serde_json::Result<String>
         let open = text[..end].trim_end();
         return Ok(format!("{open}\n{inner}{member}\n{outer}{}", &text[end..]));
     };
-    // As the one before it: on a line of its own with the same margin, or on the same line.
+    // The new member follows the layout of the one before it: the same line, or a new line with the same
+    // indentation.
     let before = &text[..last.start];
     let gap = &before[before.trim_end().len()..];
     let member = format!("{}: {}", quoted(key), indented(&nested, margin(before)));
@@ -51,7 +56,7 @@ pub fn set(text: &str, path: &[&str], value: &str) -> serde_json::Result<String>
     Ok(format!("{},{gap}{member}{}", &text[..last.end], &text[last.end..]))
 }
 
-/// `text` without the member at `path`, if it is there.
+/// Returns `text` without the member at `path`. If there is none, returns it unchanged.
 ///
 /// # Errors
 /// As for [`set`].
@@ -72,7 +77,7 @@ pub fn remove(text: &str, path: &[&str]) -> serde_json::Result<String> {
     Ok(format!("{}{}", &text[..from], &text[to..]))
 }
 
-/// Where a member stands in the text: key, value, and the end of the value.
+/// The position of a member in the text: start of the key, start of the value, end of the value.
 struct Span<'a> {
     key: Cow<'a, str>,
     start: usize,
@@ -80,14 +85,14 @@ struct Span<'a> {
     end: usize,
 }
 
-/// The members of the object that `text` is, and where its closing brace stands.
+/// Returns the members of the object in `text`, and the position of its closing brace.
 fn spans(text: &str) -> serde_json::Result<(Vec<Span<'_>>, usize)> {
     let object: &RawValue = serde_json::from_str(text)?;
     let offset = |part: &str| part.as_ptr() as usize - text.as_ptr() as usize;
     let mut from = offset(object.get()) + 1;
     let mut spans = Vec::new();
     for (key, raw) in members(object)? {
-        // Between the one before and this there is white space and a comma, in any order but the key's own.
+        // White space and a comma separate two members.
         let gap =
             text[from..].len() - text[from..].trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',').len();
         let value = offset(raw.get());
@@ -98,13 +103,13 @@ fn spans(text: &str) -> serde_json::Result<(Vec<Span<'_>>, usize)> {
     Ok((spans, offset(object.get()) + object.get().len() - 1))
 }
 
-/// The white space at the beginning of the last line.
+/// Returns the white space at the beginning of the last line.
 fn margin(before: &str) -> &str {
     let line = &before[before.rfind('\n').map_or(0, |at| at + 1)..];
     &line[..line.len() - line.trim_start().len()]
 }
 
-/// A value of several lines, moved to the right.
+/// Returns the value with `margin` before each line but the first.
 fn indented(value: &str, margin: &str) -> String {
     value.replace('\n', &format!("\n{margin}"))
 }
@@ -113,7 +118,7 @@ fn quoted(key: &str) -> String {
     serde_json::Value::from(key).to_string()
 }
 
-/// Collects the members of an object without looking into them.
+/// Collects the members of an object without parsing their values.
 struct Pairs;
 
 impl<'de> Visitor<'de> for Pairs {
@@ -132,7 +137,7 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// A text, borrowed from the source unless it was written with escapes.
+/// A string, borrowed from the source unless it contains escapes.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 pub struct Key<'a>(#[serde(borrow)] pub Cow<'a, str>);
@@ -143,8 +148,9 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
+    /// The new text looks as if a person had written it: same lines, same indentation.
     #[test]
-    fn a_member_is_put_where_people_would_put_it() {
+    fn set_follows_the_surrounding_layout() {
         for (text, path, value, wanted) in [
             ("", &["a"][..], "1", "{\n  \"a\": 1\n}\n"),
             ("{}", &["a", "b"], "1", "{\n  \"a\": {\n    \"b\": 1\n  }\n}"),
@@ -159,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_taken_away_without_a_trace() {
+    fn remove_leaves_no_trace_of_member() {
         for (text, path, wanted) in [
             ("{\n  \"a\": 1,\n  \"b\": 2\n}\n", &["a"][..], "{\n  \"b\": 2\n}\n"),
             ("{\n  \"a\": 1,\n  \"b\": 2\n}\n", &["b"], "{\n  \"a\": 1\n}\n"),
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_an_error() {
+    fn set_in_non_object_is_error() {
         for text in ["[]", "1", "{\"a\": 1", "{\"a\": 1}", "nul"] {
             assert!(set(text, &["a", "b"], "1").is_err(), "{text}");
         }
@@ -191,9 +197,9 @@ mod tests {
     }
 
     proptest! {
-        /// The same as a change of the parsed value, whatever the text looks like.
+        /// A change of the text gives the same value as a change of the parsed value, for any layout.
         #[test]
-        fn a_change_of_the_text_is_a_change_of_the_value(before in object(), key in "[ab\"\\\\,é]{0,2}", pretty: bool) {
+        fn text_change_equals_value_change(before in object(), key in "[ab\"\\\\,é]{0,2}", pretty: bool) {
             let text = if pretty { serde_json::to_string_pretty(&before) } else { serde_json::to_string(&before) }.unwrap();
             let mut wanted = before.clone();
             wanted[&key] = json!({"new": [1]});

@@ -1,4 +1,4 @@
-//! What a call leaves behind.
+//! The reply: everything that a call leaves behind.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -6,33 +6,33 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Kind, Result};
 
-/// Bytes for the two standard streams, and the exit status.
+/// The bytes for the two standard streams, and the exit status.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reply {
-    /// For standard output, all or nothing.
+    /// For standard output. All of it is written, or the call fails.
     pub stdout: Vec<u8>,
     /// For standard error; empty on success.
     pub stderr: String,
     /// The exit status.
     pub status: u8,
-    /// To be appended to a file, but only once standard output has been delivered.
+    /// A line for a file. It is appended only after standard output has been written.
     pub then: Option<Append>,
 }
 
-/// A line for a file that somebody else made and reads.
+/// A line for a file that another program creates and reads, such as the runner of GitHub Actions.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Append {
-    /// The file, which must be there.
+    /// The file. It must exist.
     pub path: PathBuf,
-    /// What is added at its end, in one piece.
+    /// The text to append, in one write.
     pub line: String,
 }
 
 impl Append {
-    /// Adds the line; before it the end of a line that somebody left open.
+    /// Appends the line. If the file ends in an incomplete line, ends that line first.
     ///
     /// # Errors
-    /// [`Kind::Output`].
+    /// [`Kind::Output`] if the file cannot be opened or written.
     pub fn carry_out(&self) -> Result<()> {
         let appended = File::options().read(true).append(true).open(&self.path).and_then(|mut file| {
             let mut last = [b'\n'];
@@ -54,7 +54,7 @@ impl Append {
 }
 
 impl Reply {
-    /// Success, with this on standard output.
+    /// Returns a successful reply with this standard output.
     pub fn of(stdout: impl Into<Vec<u8>>) -> Reply {
         Reply { stdout: stdout.into(), ..Reply::default() }
     }

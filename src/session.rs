@@ -1,5 +1,7 @@
-//! A profile and its token: which profile a call means, the place of its token in the cache, and the two closures of a fetch, handed
-//! to the broker. Every helper and command that needs a token goes through here.
+//! A profile and its token.
+//!
+//! This module finds the profile of a call and the cache entry of its token. It passes the two closures of a
+//! fetch to the broker. Every helper and command that needs a token uses this module.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use crate::os::folders;
 use crate::profile::{Profile, Proof};
 use crate::token::{Bearer, Grant, LiveToken, Token};
 
-/// What the global options say about the token.
+/// The global options that choose a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// `--profile`.
@@ -28,7 +30,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The profile that a call means when it is not about an origin.
+    /// Returns the profile of a call that names no origin.
     ///
     /// # Errors
     /// As for [`config::find_profile`].
@@ -37,7 +39,7 @@ impl Choice {
             .ok_or_else(|| Error::config("there is no profile", "write a configuration (see the README)"))
     }
 
-    /// The profile whose token may go to `origin`; `None`, which is not an error, if that is nobody's.
+    /// Returns the profile whose token may go to `origin`. `None` if there is none, which is not an error.
     ///
     /// # Errors
     /// As for [`config::find_profile`].
@@ -45,13 +47,13 @@ impl Choice {
         self.find(Some(origin), host)
     }
 
-    /// The profile whose token may go to this URL.
+    /// Returns the profile whose token may go to this URL.
     ///
     /// # Errors
-    /// [`Kind::NotOurs`] if that is nobody's, and as for [`config::find_profile`].
+    /// [`Kind::NotOurs`] if there is none, and as for [`config::find_profile`].
     pub fn profile_for_url(&self, url: &str, host: &dyn Host) -> Result<Profile> {
-        let not_ours = |why: &str| {
-            // User info may be a password, and what is no URL may be anything.
+        let no_token = |why: &str| {
+            // User info may contain a password, and a text that is not a URL may contain anything.
             let shown = if url.contains('@') { "the URL" } else { url };
             Error::new(
                 Kind::NotOurs,
@@ -59,11 +61,11 @@ impl Choice {
                 "add its origin, such as https://api.acme.example, to hosts of the profile that should serve it",
             )
         };
-        let (origin, _) = Origin::of_url(url).map_err(|fault| not_ours(&format!("it {fault}")))?;
-        self.profile_for(&origin, host)?.ok_or_else(|| not_ours("no profile has its origin in its hosts"))
+        let (origin, _) = Origin::of_url(url).map_err(|fault| no_token(&format!("it {fault}")))?;
+        self.profile_for(&origin, host)?.ok_or_else(|| no_token("no profile has its origin in its hosts"))
     }
 
-    /// All profiles that a call about an origin may mean.
+    /// Returns all profiles that may serve a call for an origin.
     ///
     /// # Errors
     /// As for [`config::find_profile`].
@@ -71,47 +73,49 @@ impl Choice {
         config::profiles(self.config.as_deref(), self.profile.as_deref(), host)
     }
 
-    fn find(&self, asked: Option<&Origin>, host: &dyn Host) -> Result<Option<Profile>> {
-        let found = config::find_profile(self.config.as_deref(), self.profile.as_deref(), asked, host)?;
+    fn find(&self, origin: Option<&Origin>, host: &dyn Host) -> Result<Option<Profile>> {
+        let found = config::find_profile(self.config.as_deref(), self.profile.as_deref(), origin, host)?;
         if let Some(profile) = &found {
             host.note(|| format!("profile: {} ({}, client {})", profile.name, profile.endpoint, profile.client_id));
         }
         Ok(found)
     }
 
-    /// Which token of the profile is meant.
+    /// Returns the kind of token: the global option if given, else the one of the profile.
     pub fn bearer(&self, profile: &Profile) -> Bearer {
         self.bearer.unwrap_or(profile.bearer)
     }
 }
 
-/// A profile on this machine: its token, its place in the cache, and how a token is fetched.
+/// A profile on this machine, with the cache entry of its token.
 pub struct Session<'a> {
     profile: &'a Profile,
     host: &'a dyn Host,
     entry: Entry<'a>,
 }
 
-/// The last failure of a profile's token request.
+/// The last failed token request of a profile.
 pub struct LastFailure {
-    /// Why it failed.
+    /// The failure.
     pub error: Error,
-    /// How long ago.
+    /// The time since the failure.
     pub age: Duration,
 }
 
 impl<'a> Session<'a> {
-    /// The session of a profile. It opens nothing.
+    /// Returns the session of a profile, without opening a file.
     pub fn new(profile: &'a Profile, host: &'a dyn Host) -> Session<'a> {
         let entry = Entry::new(cache_dir(profile, host), identity(profile, host));
         Session { profile, host, entry }
     }
 
-    /// Returns a token that meets the requirements, by the broker's policy. The two closures are all that a miss has beyond
-    /// a hit.
+    /// Returns a token that meets the requirements, by the policy of the broker.
+    ///
+    /// Only a miss calls the two closures.
     ///
     /// # Errors
-    /// Of the secret source, of the server, or [`Kind::TooShort`].
+    /// The error of the secret source, the error of the server, or [`Kind::TooShort`] if the token does not
+    /// live as long as required.
     pub fn token(self, want: &TokenRequirements) -> Result<LiveToken> {
         let Session { profile, host, entry } = self;
         let mut fetch = Fetch {
@@ -121,7 +125,7 @@ impl<'a> Session<'a> {
         Broker { entry, host, timeout: profile.timeout }.obtain(want, &mut fetch)
     }
 
-    /// Returns the cached token, whether it is still usable or not.
+    /// Returns the cached token, even if it is no longer usable.
     pub fn cached(&self, bearer: Bearer) -> Option<LiveToken> {
         self.entry.read(bearer, self.host)
     }
@@ -131,31 +135,33 @@ impl<'a> Session<'a> {
         self.entry.forget(bearer, Some(token), self.host);
     }
 
-    /// Keeps what the token endpoint gave.
+    /// Stores the answer of the token endpoint.
     pub fn keep(&self, grant: &Grant) {
         self.entry.store(grant, self.host);
     }
 
-    /// Returns the last failure, unless a token came after it.
+    /// Returns the last failure, unless a token was stored after it.
     pub fn last_failure(&self) -> Option<LastFailure> {
         self.entry.failure(self.host).map(|failure| LastFailure { error: failure.error, age: failure.age })
     }
 
-    /// Removes all that is kept for the profile.
+    /// Removes the profile's token and failure from the cache.
     pub fn clear(&self) {
         self.entry.clear();
     }
 
-    /// Writes and removes a file in the cache; returns the folder.
+    /// Writes and removes a file in the cache. Returns the folder.
     ///
     /// # Errors
-    /// Why tokens cannot be kept.
+    /// The reason why no token can be stored, as text.
     pub fn check_cache(&self) -> Result<&Path, String> {
         self.entry.check(self.host)
     }
 }
 
-/// What decides which token the endpoint gives, and so what may share a cached one.
+/// Returns everything that decides which token the endpoint issues.
+///
+/// Calls with an equal identity share a cached token.
 fn identity<'a>(profile: &'a Profile, host: &dyn Host) -> Identity<'a> {
     let auth = match &profile.proof {
         Proof::Secret(_, auth) => Cow::Borrowed(auth.name()),
@@ -174,7 +180,7 @@ fn identity<'a>(profile: &'a Profile, host: &dyn Host) -> Identity<'a> {
     }
 }
 
-/// Where tokens are kept, if they are to be kept and there is a place.
+/// Returns the folder of the cache; `None` if the profile is not cached or there is no such folder.
 fn cache_dir(profile: &Profile, host: &dyn Host) -> Option<PathBuf> {
     if !profile.cached {
         return None;

@@ -1,7 +1,7 @@
 //! One subcommand: its names, its grammar and its code, in one value.
 //!
-//! `helpers` and `commands` each list theirs in a table `ALL`; `cli` joins the two tables and builds the grammar of the one
-//! subcommand that a call names.
+//! `helpers` and `commands` each have a table `ALL` of their subcommands. `commands::subcommands` joins the
+//! two tables. `cli` builds the grammar of the one subcommand that a call names.
 
 use clap::{ArgMatches, Command};
 
@@ -10,24 +10,24 @@ use crate::host::Host;
 use crate::reply::Reply;
 use crate::session::Choice;
 
-/// The name of the program, as a kubeconfig has it and as further names link to it.
+/// The name of the program. A kubeconfig contains it, and the links of other program names lead to it.
 pub const PROGRAM: &str = "runai-credential";
 
 /// A subcommand of the program.
 pub struct Subcommand {
     /// Its name on the command line.
     pub name: &'static str,
-    /// Further names of the program that stand for this subcommand, such as `docker-credential-runai`.
+    /// Other program names that select this subcommand, such as `docker-credential-runai`.
     pub program_names: &'static [&'static str],
     /// Adds arguments and help to an empty grammar of that name.
     pub grammar: fn(Command) -> Command,
-    /// Does what the arguments ask for.
+    /// Runs the subcommand with its arguments.
     pub run: fn(&ArgMatches, &Context<'_>) -> Result<Reply>,
-    /// Answers arguments that the grammar rejects. A protocol may have another exit status for them.
+    /// Returns the reply to arguments that the grammar rejects. A protocol may require its own exit status.
     pub usage_error: fn(Error) -> Reply,
 }
 
-/// What every subcommand receives beside its own arguments.
+/// What every subcommand receives in addition to its arguments.
 pub struct Context<'a> {
     /// The global options that choose a token.
     pub choice: Choice,
@@ -37,5 +37,5 @@ pub struct Context<'a> {
     pub whole_grammar: fn() -> Command,
 }
 
-/// The hint under a usage error that has no better one.
+/// The hint of a usage error without a better one.
 pub const USAGE_HINT: &str = "runai-credential --help lists commands and options";

@@ -4,14 +4,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::host::Moment;
 
-/// The clock since boot. It counts suspend on Linux; macOS has no such clock in POSIX.
+/// The clock since boot.
+///
+/// `CLOCK_BOOTTIME` of Linux includes suspend. POSIX has no such clock, so other systems use
+/// `CLOCK_MONOTONIC`, which includes suspend on macOS (FreeBSD review D39270).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SINCE_BOOT: rustix::time::ClockId = rustix::time::ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SINCE_BOOT: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
-/// Returns the present.
-#[allow(clippy::disallowed_methods, reason = "this is the one reading of the clock")]
+/// Returns the present on both clocks.
+#[allow(clippy::disallowed_methods, reason = "the only place that reads the wall clock")]
 pub fn now() -> Moment {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let boot = rustix::time::clock_gettime(SINCE_BOOT);
@@ -21,7 +24,9 @@ pub fn now() -> Moment {
     }
 }
 
-/// Returns what names the running kernel (proc(5), `random/boot_id`); nothing where there is no such file.
+/// Returns the identifier of the running kernel (proc(5), `random/boot_id`).
+///
+/// Returns `None` on a system without that file.
 pub fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim_end().to_owned())

@@ -1,6 +1,7 @@
-//! The folders of this user, by the XDG base directory specification 0.8. Windows has `%APPDATA%` and `%LOCALAPPDATA%` instead.
+//! The folders of this user (XDG base directory specification 0.8). Windows has `%APPDATA%` and
+//! `%LOCALAPPDATA%` instead.
 //!
-//! A variable counts only if it holds a full path.
+//! A variable counts only if it holds an absolute path.
 
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ pub fn cache(host: &dyn Host) -> Option<PathBuf> {
     host.dir("XDG_CACHE_HOME").or_else(|| home(host).map(|home| home.join(".cache")))
 }
 
-/// Returns the folder for what ends with the session, if there is one. It is local by definition.
+/// Returns the folder for files that end with the session, if there is one. It is local by definition.
 pub fn runtime(host: &dyn Host) -> Option<PathBuf> {
     host.dir("XDG_RUNTIME_DIR")
 }

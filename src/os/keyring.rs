@@ -1,11 +1,13 @@
-//! The keyring of the operating system: where `login` puts a client secret and a fetch reads it.
+//! The keyring of the operating system. `login` writes a client secret to it, and a fetch reads it.
 //!
-//! An entry is bound to all that decides who gets to see the secret: the token endpoint, the client id, and the roots of
-//! trust that a profile adds. Another configuration that names the same client and endpoint but another `ca_file` finds
-//! nothing. The attributes on Linux are those that `secret-tool` shows: `service` and `username`.
+//! An entry is bound to everything that decides which server receives the secret: the token endpoint, the
+//! client id, and the certificates that a profile adds. A configuration with the same client and endpoint but
+//! another `ca_file` finds no entry. On Linux the attributes are the ones that `secret-tool` shows: `service`
+//! and `username`.
 //!
-//! A keyring may hang in a hundred ways (a daemon that is stopped, a bus that is mute, a prompt that nobody sees), and
-//! none of the libraries bounds them all. So each access runs in a thread that is abandoned when its time is up.
+//! A keyring may hang: its daemon is stopped, the bus does not answer, or the user does not see its prompt.
+//! No library limits the time of all these cases. So each access runs in a thread, and the thread is
+//! abandoned after the time limit (docs/decisions/0010).
 
 use std::time::Duration;
 
@@ -13,13 +15,17 @@ use super::{files, folders};
 use crate::error::{Error, Result};
 use crate::host::{Deadline, Host, run_until};
 
-/// How long an access may take where nobody can answer a prompt. The call as a whole stays within three seconds.
-const ALONE: Duration = Duration::from_millis(2500);
+/// The time limit of an access if no user can answer a prompt.
+///
+/// It keeps the whole call within three seconds.
+const UNATTENDED_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// How long an access may take where somebody sits at a terminal or a display: time to type the keyring's password.
-const ATTENDED: Duration = Duration::from_secs(60);
+/// The time limit of an access if a user is at a terminal or a display.
+///
+/// It gives the user time to type the password of the keyring.
+const ATTENDED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The place of one secret in the keyring.
+/// The keyring entry of one secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     service: String,
@@ -27,48 +33,55 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The place for this client of this endpoint, if the profile trusts these roots beside the system's.
+    /// Returns the entry of this client at this endpoint.
+    ///
+    /// `roots` are the certificates that the profile trusts in addition to the system's.
     pub fn new(endpoint: &str, client_id: &str, roots: Option<&str>) -> Entry {
         let roots = roots.map_or_else(String::new, |roots| format!(" {roots}"));
         Entry { service: format!("runai-credential {endpoint}{roots}"), username: client_id.to_owned() }
     }
 
-    /// Reads the secret. Beside it comes the deadline for what follows: later than `deadline` by the time that somebody
-    /// needed to unlock the keyring, who `interactive` only where a call has nothing to go on with.
+    /// Reads the secret. Returns it with the deadline for the request.
+    ///
+    /// If a user may answer an unlock prompt, the time of the access is added to `deadline`, so that the
+    /// prompt does not shorten the request. A refresh sets `interactive` to false: it has a valid token and
+    /// does not wait for a prompt.
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config), as for all of these.
+    /// [`Kind::Config`](crate::error::Kind::Config) if the entry is missing or ambiguous, or the keyring is
+    /// locked,
+    /// fails or does not answer in time.
     pub fn read(&self, interactive: bool, host: &dyn Host, deadline: Deadline) -> Result<(Vec<u8>, Deadline)> {
         let patience = Patience::of(interactive, host, deadline);
-        let secret = self.access(patience, host, Act::Read)?;
+        let secret = self.access(patience, host, Operation::Read)?;
         let deadline = if patience.is_attended { deadline.later_by(patience.spent()) } else { deadline };
         Ok((secret, deadline))
     }
 
-    /// Keeps a secret, in the place of the one that is there.
+    /// Stores a secret, and replaces the one in the entry.
     ///
     /// # Errors
     /// As for [`Entry::read`].
     pub fn store(&self, secret: &str, host: &dyn Host) -> Result<()> {
-        let patience = Patience::of(true, host, Deadline::after(ATTENDED));
-        self.access(patience, host, Act::Store(secret.to_owned())).map(drop)
+        let patience = Patience::of(true, host, Deadline::after(ATTENDED_TIMEOUT));
+        self.access(patience, host, Operation::Store(secret.to_owned())).map(drop)
     }
 
-    /// Removes the secret; whether there was one.
+    /// Removes the secret. Returns whether there was one.
     ///
     /// # Errors
     /// As for [`Entry::read`].
     pub fn remove(&self, host: &dyn Host) -> Result<bool> {
-        let patience = Patience::of(true, host, Deadline::after(ATTENDED));
-        Ok(!self.access(patience, host, Act::Remove)?.is_empty())
+        let patience = Patience::of(true, host, Deadline::after(ATTENDED_TIMEOUT));
+        Ok(!self.access(patience, host, Operation::Remove)?.is_empty())
     }
 
-    /// Does something with the entry in a thread of its own, within the time there is for it.
-    fn access(&self, patience: Patience, host: &dyn Host, act: Act) -> Result<Vec<u8>> {
-        let done = if matches!(act, Act::Read) { "read" } else { "written" };
+    /// Runs one operation on the entry in a thread of its own, within the time limit.
+    fn access(&self, patience: Patience, host: &dyn Host, operation: Operation) -> Result<Vec<u8>> {
+        let done = if matches!(operation, Operation::Read) { "read" } else { "written" };
         check_bus(host)?;
         let Entry { service, username } = self.clone();
-        let answer = run_until(patience.deadline, "keyring", move || perform(&service, &username, act));
+        let answer = run_until(patience.deadline, "keyring", move || perform(&service, &username, operation));
         let answer =
             answer.map_err(|error| Error::config(format!("the keyring cannot be {done}: {error}"), "try again"))?;
         match answer {
@@ -77,16 +90,13 @@ impl Entry {
                 format!("the keyring cannot be {done}: it did not answer within {} s", patience.seconds()),
                 match patience.is_attended {
                     true => "answer its prompt, or see whether the keyring's daemon hangs",
-                    false => {
-                        "unlock it, or see whether its daemon hangs; where nobody can unlock a keyring, keep the secret \
-                         in a file or a variable"
-                    }
+                    false => "unlock it, see whether its daemon hangs, or keep the secret in a file or a variable",
                 },
             )),
         }
     }
 
-    /// What a fault means for whoever has to mend it.
+    /// Returns the error with its hint for the user.
     fn explain(&self, fault: &KeyringError, done: &str) -> Error {
         const ELSEWHERE: &str = "see whether a keyring runs (gnome-keyring, KWallet, KeePassXC), or keep the secret in a file or a variable";
         let Entry { service, username } = self;
@@ -101,9 +111,8 @@ impl Entry {
                 "remove all but one with the keyring's own program, such as seahorse or secret-tool",
             ),
             KeyringError::Locked => Error::config(
-                format!("the keyring cannot be {done}: it is locked, and nobody unlocked it"),
-                "unlock it, for example by logging in at the desktop; where nobody can, keep the secret in a file or a \
-                 variable",
+                format!("the keyring cannot be {done}: it is locked, and the user did not unlock it"),
+                "unlock it, for example by logging in at the desktop, or keep the secret in a file or a variable",
             ),
             KeyringError::System(why) if is_without_keyring(why) => {
                 Error::config(format!("the keyring cannot be {done}: no keyring answers on the session bus"), ELSEWHERE)
@@ -113,22 +122,22 @@ impl Entry {
     }
 }
 
-/// Whether D-Bus says that nobody has the name of the Secret Service.
+/// Whether D-Bus reports that no process owns the name of the Secret Service.
 fn is_without_keyring(why: &str) -> bool {
     why.contains("ServiceUnknown") || why.contains("not provided by any .service")
 }
 
-/// What is done with an entry.
-enum Act {
-    /// Answers the secret.
+/// An operation on an entry.
+enum Operation {
+    /// Returns the secret.
     Read,
-    /// Keeps this one.
+    /// Stores this secret.
     Store(String),
-    /// Answers something if there was a secret to remove.
+    /// Returns a byte if there was a secret to remove, otherwise none.
     Remove,
 }
 
-/// What may go wrong, whatever keyring it is.
+/// The failures of all kinds of keyring.
 enum KeyringError {
     Missing,
     Ambiguous(usize),
@@ -136,31 +145,31 @@ enum KeyringError {
     System(String),
 }
 
-/// Asks the system's keyring, for as long as that takes.
-fn perform(service: &str, username: &str, act: Act) -> Result<Vec<u8>, KeyringError> {
+/// Runs one operation without a time limit.
+fn perform(service: &str, username: &str, operation: Operation) -> Result<Vec<u8>, KeyringError> {
     let entry = keyring::Entry::new(service, username).map_err(fault)?;
-    match act {
-        Act::Read => entry.get_secret().map_err(fault),
-        Act::Store(secret) => entry.set_password(&secret).map(|()| Vec::new()).map_err(fault),
-        Act::Remove => match entry.delete_credential() {
+    match operation {
+        Operation::Read => entry.get_secret().map_err(fault),
+        Operation::Store(secret) => entry.set_password(&secret).map(|()| Vec::new()).map_err(fault),
+        Operation::Remove => match entry.delete_credential() {
             Err(keyring::Error::NoEntry) => Ok(Vec::new()),
             removed => removed.map(|()| vec![1]).map_err(fault),
         },
     }
 }
 
-/// The library's error in our words; never by its `Debug`, which holds the secret in some cases.
+/// Converts the library's error. Never uses its `Debug`, which contains the secret in some cases.
 fn fault(error: keyring::Error) -> KeyringError {
     match error {
         keyring::Error::NoEntry => KeyringError::Missing,
         keyring::Error::Ambiguous(several) => KeyringError::Ambiguous(several.len()),
         keyring::Error::NoStorageAccess(_) => KeyringError::Locked,
         keyring::Error::PlatformFailure(cause) => KeyringError::System(cause.to_string()),
-        _ => KeyringError::System("it holds something that is no secret of ours".to_owned()),
+        _ => KeyringError::System("it refuses the entry or the secret as invalid".to_owned()),
     }
 }
 
-/// How long an access may take.
+/// The time limit of one access.
 #[derive(Clone, Copy)]
 struct Patience {
     is_attended: bool,
@@ -171,8 +180,8 @@ struct Patience {
 impl Patience {
     fn of(interactive: bool, host: &dyn Host, deadline: Deadline) -> Patience {
         let is_attended = interactive && is_attended(host);
-        // Somebody who types is not bound by the time that a server has.
-        let most = if is_attended { ATTENDED } else { deadline.left().min(ALONE) };
+        // While a user types, the time limit of the request does not count.
+        let most = if is_attended { ATTENDED_TIMEOUT } else { deadline.left().min(UNATTENDED_TIMEOUT) };
         Patience { is_attended, most, deadline: Deadline::after(most) }
     }
 
@@ -185,14 +194,16 @@ impl Patience {
     }
 }
 
-/// Whether somebody is there who could answer a prompt.
+/// Whether a user may be there to answer a prompt.
 fn is_attended(host: &dyn Host) -> bool {
     ["DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(|name| host.var(name).is_some()) || host.terminal().is_some()
 }
 
-/// Refuses a session bus that is not a socket: the other kinds of address start programs (`unixexec:`, `autolaunch:`) or
-/// go over the network, and whoever wrote a kubeconfig can set the variable. Without it libdbus looks for a socket in
-/// `XDG_RUNTIME_DIR`, and would start a bus of its own if there is none.
+/// Refuses a session bus whose address is not a socket.
+///
+/// The other kinds of address start programs (`unixexec:`, `autolaunch:`) or go over the network, and the
+/// author of a kubeconfig can set the variable. Without the variable, libdbus looks for a socket in
+/// `XDG_RUNTIME_DIR`. It starts a bus of its own if there is none, so a missing socket is an error here.
 ///
 /// Source: D-Bus specification, "Server Addresses"; `dbus-sysdeps-unix.c`.
 #[cfg(target_os = "linux")]
@@ -203,7 +214,7 @@ fn check_bus(host: &dyn Host) -> Result<()> {
         let addresses = addresses.to_string_lossy();
         if !addresses.split(';').filter(|address| !address.is_empty()).all(|address| address.starts_with("unix:")) {
             return Err(Error::config(
-                "the keyring was not asked: DBUS_SESSION_BUS_ADDRESS is not the address of a socket (unix:…)",
+                "the keyring was not opened: DBUS_SESSION_BUS_ADDRESS is not the address of a socket (unix:…)",
                 HINT,
             ));
         }

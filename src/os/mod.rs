@@ -1,16 +1,16 @@
 //! Everything that differs between operating systems, and nothing else.
 //!
-//! | capability | Linux, macOS | what it must do on Windows |
+//! | capability | Linux, macOS | required on Windows |
 //! |---|---|---|
-//! | `files`: read a trusted file, judged on the open handle; private folders, atomic replace | owner, mode, link count, `O_NOFOLLOW`; `renameat` in the folder's descriptor | owner and access list of the handle, no reparse point; replace with retries while a reader has the file open |
-//! | `folders`: where things are | XDG variables, else below `HOME`; `TMPDIR`, else `/tmp` | Roaming and Local AppData |
+//! | `files`: read a trusted file, checked on the open handle; private folders, atomic replace | owner, mode, link count, `O_NOFOLLOW`; `renameat` relative to the descriptor of the folder | owner and access list of the handle, no reparse point; replace with retries while a reader has the file open |
+//! | `folders`: the folders of the user | XDG variables, else below `HOME`; `TMPDIR`, else `/tmp` | Roaming and Local AppData |
 //! | `clock`: time since boot, boot id | `CLOCK_BOOTTIME` and boot_id; `CLOCK_MONOTONIC` without a boot id on macOS | a clock that counts sleep; boot time as id |
 //! | `process`: find a program, run it within bounds, identify the calling process | process group; `/proc/PID`; no caller on macOS | job object, PATHEXT; process snapshot and start time |
 //! | `stdio`: standard streams | poll | a thread with a deadline |
-//! | `terminal`: the person at the terminal | `/dev/tty` | `CONIN$` and `CONOUT$` |
+//! | `terminal`: the terminal of the user | `/dev/tty` | `CONIN$` and `CONOUT$` |
 //! | `supervise`: the program of `exec` | signals, first process of a container | job object, console events |
 //! | `keyring`: the secret of a client | Secret Service; Keychain on macOS | Credential Manager |
-//! | `harden`: no core files, no debugger, no end by SIGXFSZ | resource limits, not dumpable on Linux | nothing |
+//! | `harden`: no core files, no debugger, SIGXFSZ does not end the process | resource limits, not dumpable on Linux | nothing |
 
 pub mod clock;
 pub(crate) mod files;
@@ -28,16 +28,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::host::{Host, Moment, Terminal};
 
-/// The machine that the program runs on.
+/// The machine on which the program runs.
 pub struct ThisMachine {
     verbose: AtomicBool,
 }
 
-/// The one instance, for whatever thread.
+/// The only instance. Every thread uses it.
 pub static THIS_MACHINE: ThisMachine = ThisMachine { verbose: AtomicBool::new(false) };
 
 impl Host for ThisMachine {
-    #[allow(clippy::disallowed_methods, reason = "this is where the environment comes in")]
+    #[allow(clippy::disallowed_methods, reason = "the only place that reads the environment")]
     fn var_os(&self, name: &str) -> Option<OsString> {
         std::env::var_os(name)
     }

@@ -1,4 +1,5 @@
-//! Other programs: found on the `PATH`, run within bounds to ask or tell them something, and the one that called this one.
+//! Other programs: how to find one on the `PATH`, how to run one within limits, and which process started
+//! this one.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,15 +14,15 @@ use rustix::process::{Pid, Signal};
 use super::files;
 use crate::host::{Deadline, Host, run_until};
 
-/// How long one of them may take to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of [`run`].
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The most that is read of what one of them says.
-const MOST: u64 = 4 * 1024 * 1024;
+/// The most that [`run`] reads of each output stream, in bytes.
+const MAX_OUTPUT: u64 = 4 * 1024 * 1024;
 
-/// What a program said.
+/// The end of a program and its output.
 pub struct CommandOutput {
-    /// Whether it ended with success.
+    /// Whether its exit status was 0.
     pub is_success: bool,
     /// Standard output.
     pub stdout: String,
@@ -29,22 +30,24 @@ pub struct CommandOutput {
     pub stderr: String,
 }
 
-/// Where `name` is on the `PATH`. Relative folders of it are left out: they would mean the working directory.
+/// Returns the path of `name` on the `PATH`.
+///
+/// Relative folders are skipped: they depend on the working directory.
 pub fn find(name: &str, host: &dyn Host) -> Option<PathBuf> {
     let path = host.var_os("PATH")?;
     let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
     folders.map(|folder| folder.join(name)).find(|file| is_program(file))
 }
 
-/// Whether this is a file that may be run.
+/// Whether this is a file that a user may execute.
 pub fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| files::is_executable(&meta))
 }
 
-/// Runs a program to its end, with nothing on standard input and without our secrets.
+/// Runs a program to its end, with empty standard input and without `RUNAI_CLIENT_SECRET`.
 ///
 /// # Errors
-/// That of the system; `TimedOut` if it did not end in time.
+/// The error of the system; `TimedOut` if the program did not end in time.
 pub fn run<S: AsRef<std::ffi::OsStr>>(
     program: &Path,
     args: impl IntoIterator<Item = S>,
@@ -56,57 +59,57 @@ pub fn run<S: AsRef<std::ffi::OsStr>>(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let deadline = Deadline::after(PATIENCE);
+    let deadline = Deadline::after(TIMEOUT);
     let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let text = |pipe: Receiver<Vec<u8>>| {
         let bytes = pipe.recv_timeout(deadline.left()).ok();
         bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok_or(std::io::ErrorKind::TimedOut)
     };
-    let said = text(stdout).and_then(|stdout| Ok((stdout, text(stderr)?)));
-    let (stdout, stderr) = said.inspect_err(|_| end(&mut child))?;
-    // With its streams closed it is as good as over.
+    let output = text(stdout).and_then(|stdout| Ok((stdout, text(stderr)?)));
+    let (stdout, stderr) = output.inspect_err(|_| kill(&mut child))?;
+    // The program has closed its output, so it ends soon.
     while !deadline.passed() {
         if let Some(status) = child.try_wait()? {
             return Ok(CommandOutput { is_success: status.success(), stdout, stderr });
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    end(&mut child);
+    kill(&mut child);
     Err(std::io::ErrorKind::TimedOut.into())
 }
 
-fn end(child: &mut Child) {
+fn kill(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// Reads a pipe to its end in a thread of its own, so that no program waits for a reader.
+/// Reads a pipe to its end in a thread of its own, so that the program never blocks on a full pipe.
 fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        let _ = pipe.map(|pipe| pipe.take(MOST).read_to_end(&mut bytes));
+        let _ = pipe.map(|pipe| pipe.take(MAX_OUTPUT).read_to_end(&mut bytes));
         let _ = sender.send(bytes);
     });
     receiver
 }
 
-/// Why a program gave no output.
+/// The reason why a program gave no output.
 pub enum RunError {
     /// It could not be started.
     Start(std::io::Error),
     /// Its output could not be read.
     Read(std::io::Error),
-    /// It printed more than allowed.
+    /// It printed more than the limit.
     TooMuch,
     /// It did not end before the deadline.
     Late,
 }
 
-/// Runs a command with nothing on standard input, in a process group that is killed with it; returns its status and its standard
-/// output, of at most `limit` bytes.
+/// Runs a command in a process group of its own. Returns its status and standard output.
 ///
-/// What it writes to standard error is dropped: it may be anything, a secret included.
+/// Standard input is empty. The output is at most `limit` bytes. If the command exceeds a limit, the whole
+/// process group is killed. Standard error is discarded, because it may contain anything, a secret included.
 ///
 /// # Errors
 /// [`RunError`].
@@ -119,7 +122,7 @@ pub fn run_in_group(
     let mut child = command.spawn().map_err(RunError::Start)?;
     let output = read_within(&mut child, limit, deadline);
     let status = match &output {
-        // Standard output has ended; what is left of it may take no longer than the rest of the time.
+        // The output has ended. The command may still run until the deadline.
         Some(Ok(bytes)) if bytes.len() <= limit => wait_within(&mut child, deadline),
         _ => None,
     };
@@ -128,7 +131,8 @@ pub fn run_in_group(
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         }
         let _ = child.kill();
-        // It may be another user's by now (sudo), or in another group: then it is left alone.
+        // The child may belong to another user by now (sudo) or be in another group. It cannot be killed
+        // then, so this wait is short.
         let _ = wait_within(&mut child, Deadline::after(Duration::from_millis(100)));
     }
     match (output, status) {
@@ -139,10 +143,12 @@ pub fn run_in_group(
     }
 }
 
-/// Reads the child's standard output to its end, or one byte beyond `limit`, or until `deadline`: `None`.
+/// Reads the child's standard output to its end or to one byte beyond `limit`.
+///
+/// Returns `None` at the deadline.
 fn read_within(child: &mut Child, limit: usize, deadline: Deadline) -> Option<std::io::Result<Vec<u8>>> {
     let stdout = child.stdout.take()?;
-    // The thread ends with the pipe, and the pipe with the process group.
+    // If the deadline passes, the caller kills the process group. That closes the pipe and ends this thread.
     let read = run_until(deadline, "output", move || {
         let mut bytes = Vec::new();
         stdout.take(limit as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
@@ -153,7 +159,7 @@ fn read_within(child: &mut Child, limit: usize, deadline: Deadline) -> Option<st
     }
 }
 
-/// Waits for the child to end, until `deadline`: `None`.
+/// Waits for the child to end. Returns `None` at the deadline.
 fn wait_within(child: &mut Child, deadline: Deadline) -> Option<ExitStatus> {
     loop {
         if let Ok(Some(status)) = child.try_wait() {
@@ -166,10 +172,11 @@ fn wait_within(child: &mut Child, deadline: Deadline) -> Option<ExitStatus> {
     }
 }
 
-/// Returns what identifies the calling process: process id, start time and program. No other process has it until the next boot.
+/// Returns the identifier of the parent process: process id, start time and program.
 ///
-/// A process may become another program and be a new client: Google's kubectl asks a first time to find out the server's version,
-/// and then turns into the kubectl of that version.
+/// No other process has it until the next boot. The program is part of it, because a process may become
+/// another program and thus another client. Google's kubectl first asks for the server's version, and then
+/// becomes the kubectl of that version.
 pub fn caller() -> Option<String> {
     let parent = rustix::process::getppid()?.as_raw_nonzero();
     let mut stat = [0; 1024];
@@ -179,10 +186,11 @@ pub fn caller() -> Option<String> {
     Some(format!("{process} {}", program.display()))
 }
 
-/// Process id and start time of a `/proc/PID/stat` (proc(5), fields 1 and 22), which together name a process for as long as
-/// the machine runs.
+/// Returns process id and start time from `/proc/PID/stat` (proc(5), fields 1 and 22).
+///
+/// Together they identify a process until the next boot.
 fn id_and_start(stat: &str) -> Option<String> {
-    // The second field is a name in parentheses, which may hold anything.
+    // The second field is the program's name in parentheses. The name may contain spaces and parentheses.
     let (pid, rest) = stat.split_once(' ')?;
     let start = rest.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?;
     Some(format!("{pid} {start}"))
@@ -193,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn process_name_may_hold_anything() {
+    fn process_name_with_parentheses_is_skipped() {
         let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
         assert_eq!(id_and_start(&format!("42 (kubectl) {fields}")).as_deref(), Some("42 4711"));
         assert_eq!(id_and_start(&format!("42 (a) b) 1 2 () {fields}")).as_deref(), Some("42 4711"));

@@ -1,5 +1,6 @@
-//! The program of `exec`: signals are passed on to it, its end is awaited, and orphans are reaped where this is the first process of
-//! a container.
+//! Supervises the program of `exec`: passes signals on to it and waits for its end.
+//!
+//! As the first process of a container, it also reaps orphans (docs/decisions/0019).
 
 use std::io;
 use std::process::Command;
@@ -11,57 +12,67 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
-/// What is passed on. Not the signals that stop: a terminal sends them to the child as well, and the default is right
-/// for us.
-const PASSED_ON: [Signal; 8] =
+/// The signals that are passed on to the child.
+///
+/// Stop signals are not among them: a terminal also sends them to the child, and their default is right for
+/// this process.
+const FORWARDED: [Signal; 8] =
     [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH, Signal::CONT];
 
-/// What a terminal sends to a whole group of processes, the child among them: a second one could mean "at once".
-const OF_TERMINALS: [Signal; 3] = [Signal::INT, Signal::QUIT, Signal::WINCH];
+/// The signals that a terminal sends to the whole process group, the child included.
+///
+/// They are not passed on: a program may take a second one for "stop at once".
+const TERMINAL_SIGNALS: [Signal; 3] = [Signal::INT, Signal::QUIT, Signal::WINCH];
 
 /// How the child ended.
 pub enum Ended {
-    /// With this status.
+    /// With this exit status.
     Exit(u8),
     /// By this signal.
     Signal(i32),
 }
 
-/// Hears signals from its making on; those that come before the child is there reach it once it is.
+/// Receives signals from its creation on.
+///
+/// A signal that arrives before the start of the child is passed on after it.
 pub struct Supervisor {
     signals: SignalsInfo<WithOrigin>,
 }
 
-/// Nobody but us waits for this child.
+/// A running child. Only this process waits for it.
 pub struct Started(Pid);
 
 impl Supervisor {
-    /// Begins to listen.
+    /// Starts to receive signals.
     pub fn new() -> io::Result<Supervisor> {
-        let ignored = ignored();
-        // What is ignored stays so, here and in the child (`nohup`).
-        let heard = PASSED_ON.iter().filter(|signal| ignored & (1 << (signal.as_raw() - 1)) == 0);
-        let heard = heard.chain([&Signal::CHILD]).map(|signal| signal.as_raw());
-        Ok(Supervisor { signals: SignalsInfo::new(heard)? })
+        let ignored = ignored_signals();
+        // An ignored signal stays ignored, here and in the child (`nohup`).
+        let signals = FORWARDED.iter().filter(|signal| ignored & (1 << (signal.as_raw() - 1)) == 0);
+        let signals = signals.chain([&Signal::CHILD]).map(|signal| signal.as_raw());
+        Ok(Supervisor { signals: SignalsInfo::new(signals)? })
     }
 
-    /// Starts the child. Handlers and the blocking of signals do not outlive the start of a program; std sees to the latter.
+    /// Starts the child.
+    ///
+    /// The kernel resets signal handlers when a program starts, and std resets the mask of blocked signals.
     pub fn start(&self, command: &mut Command) -> io::Result<Started> {
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         pid.map(Started).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Waits for its end. `elsewhere` is locked while another thread waits for children of its own.
-    pub fn wait(mut self, child: Started, elsewhere: &Mutex<()>) -> Ended {
+    /// Waits for the end of the child.
+    ///
+    /// Another thread holds `child_lock` while it waits for children of its own.
+    pub fn wait(mut self, child: Started, child_lock: &Mutex<()>) -> Ended {
         loop {
-            if let Some(ended) = reap(child.0, elsewhere) {
+            if let Some(ended) = reap(child.0, child_lock) {
                 return ended;
             }
-            for heard in self.signals.wait() {
-                let Some(signal) = Signal::from_named_raw(heard.signal) else { continue };
-                let is_there_already = OF_TERMINALS.contains(&signal) && heard.cause == Cause::Kernel;
-                if signal != Signal::CHILD && !is_there_already {
+            for received in self.signals.wait() {
+                let Some(signal) = Signal::from_named_raw(received.signal) else { continue };
+                let is_with_child_already = TERMINAL_SIGNALS.contains(&signal) && received.cause == Cause::Kernel;
+                if signal != Signal::CHILD && !is_with_child_already {
                     let _ = rustix::process::kill_process(child.0, signal);
                 }
             }
@@ -69,10 +80,12 @@ impl Supervisor {
     }
 }
 
-/// Takes note of children that have ended; says so if one of them is `child`.
-fn reap(child: Pid, elsewhere: &Mutex<()>) -> Option<Ended> {
+/// Reaps exited children without blocking. Returns how `child` ended, if it was among them.
+///
+/// As the first process of a container it reaps every child, unless another thread holds `child_lock`.
+fn reap(child: Pid, child_lock: &Mutex<()>) -> Option<Ended> {
     if is_init()
-        && let Ok(_guard) = elsewhere.try_lock()
+        && let Ok(_guard) = child_lock.try_lock()
     {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             if pid == child {
@@ -92,21 +105,24 @@ fn ended(status: WaitStatus) -> Option<Ended> {
     exit.or_else(|| status.terminating_signal().map(Ended::Signal))
 }
 
-/// Has the waiting thread look for children that have ended: while another one had children of its own, it did not.
+/// Wakes the waiting thread, so that it reaps children that ended while another thread held the lock.
 pub fn look_again() {
     if is_init() {
         let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::CHILD);
     }
 }
 
-/// Whether this is the first process of a container: whoever loses its parent becomes its child, and signals do nothing to it
-/// that it does not handle.
+/// Whether this is the first process of a container.
+///
+/// The kernel makes orphans its children, and delivers to it only signals that it handles.
 fn is_init() -> bool {
     rustix::process::getpid().is_init()
 }
 
-/// For the first process of a container, before there is a supervisor: lets the usual signals end it, as they would end
-/// any other. Dropping the value ends that.
+/// Lets the usual signals end the first process of a container, until the returned value is dropped.
+///
+/// This is for the time before there is a [`Supervisor`]. Returns `None` in any other process, which these
+/// signals end anyway.
 pub fn guard_signals_as_init() -> Option<InitSignalGuard> {
     is_init().then(|| {
         let is_on = Arc::new(AtomicBool::new(true));
@@ -118,7 +134,7 @@ pub fn guard_signals_as_init() -> Option<InitSignalGuard> {
     })
 }
 
-/// See [`guard_signals_as_init`].
+/// Lets signals end the process until it is dropped. See [`guard_signals_as_init`].
 pub struct InitSignalGuard(Arc<AtomicBool>);
 
 impl Drop for InitSignalGuard {
@@ -127,15 +143,17 @@ impl Drop for InitSignalGuard {
     }
 }
 
-/// The signals that this process was started to ignore, a bit for each (proc(5), `SigIgn`).
-fn ignored() -> u64 {
+/// Returns the signals that this process ignores since its start, one bit for each (proc(5), `SigIgn`).
+fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
-/// Ends this process by a signal. Returns the status that a shell gives to such an end where that cannot be: the first process of a
-/// container does not end so, and others that fail at it abort.
+/// Ends this process by a signal. If that is impossible, returns the exit status that a shell reports for it.
+///
+/// It is impossible for the first process of a container. In another process, if the signal does not end it,
+/// the process aborts.
 pub fn end_by(signal: i32) -> u8 {
     if !is_init() {
         let _ = signal_hook::low_level::emulate_default_handler(signal);

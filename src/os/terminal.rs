@@ -1,4 +1,5 @@
-//! The person at the terminal: questions and answers, apart from the standard streams, which belong to the protocols.
+//! The terminal of the user: questions and answers. It is separate from the standard streams, which carry the
+//! protocols.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,7 +15,7 @@ pub struct ControllingTerminal {
 }
 
 impl ControllingTerminal {
-    /// Opens it; `None` where nobody sits at one.
+    /// Opens the terminal; `None` if this process has none.
     pub fn open() -> Option<ControllingTerminal> {
         let tty = File::options().read(true).write(true).open("/dev/tty").ok()?;
         let writer = tty.try_clone().ok()?;
@@ -31,7 +32,8 @@ impl Terminal for ControllingTerminal {
         self.show(question)?;
         let mut line = Vec::new();
         let end = loop {
-            // Byte by byte, up to what the terminal takes for the end of a line: a newline, or Ctrl-C if that is one.
+            // Reads byte by byte to the end of the line. In `ask_secret` the terminal also ends a line at
+            // Ctrl-C.
             let piece = self.reader.fill_buf()?;
             let Some(byte) = piece.first().copied() else { break None };
             self.reader.consume(1);
@@ -47,8 +49,9 @@ impl Terminal for ControllingTerminal {
         }
     }
 
-    /// The echo is off before the question is shown: the person may be quick. Ctrl-C ends the line here and not the process, so
-    /// that the echo comes back.
+    /// Turns the echo off before it shows the question, because the user may type at once.
+    ///
+    /// Ctrl-C ends the line and not the process, so that the echo is restored.
     fn ask_secret(&mut self, question: &str) -> io::Result<String> {
         let before = tcgetattr(&self.writer)?;
         let mut silent = before.clone();
@@ -65,5 +68,5 @@ impl Terminal for ControllingTerminal {
     }
 }
 
-/// What a terminal sends for Ctrl-C.
+/// The byte that a terminal sends for Ctrl-C.
 const CTRL_C: u8 = 3;

@@ -1,7 +1,8 @@
-//! Files: read with one look and judged by the open handle, replaced atomically, in folders that are closed to others.
+//! Files: opened once and checked by the open handle, replaced atomically, in folders that are closed to
+//! other users.
 //!
-//! On Unix a file is private if it belongs to this user and its mode lets no one else in. On Windows the access list has to say the
-//! same, and a reparse point counts as a link.
+//! On Unix a file is private if this user owns it and its mode gives no access to other users. On Windows the
+//! access list must say the same, and a reparse point counts as a link.
 
 mod unix;
 
@@ -16,26 +17,26 @@ pub use unix::{
     PrivateFolder, create_link, is_executable, is_own_socket, is_private, open_private, read_at, user_id, write_at,
 };
 
-/// What a file must be, so that its contents are trusted.
+/// The condition under which the contents of a file are trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// Any regular file.
     Regular,
-    /// Not writable by every user: files that people and mounts put in place.
+    /// Not writable by every user. For files that users and mounts put in place.
     NotWritableByAll,
-    /// Owned by this user or root, and writable by no one else.
+    /// Owned by this user or root, and writable only by the owner.
     OwnerOnly,
-    /// Private, without a second name, and not a link: files that only this program writes.
+    /// Private, with a single link, and not a symbolic link. For files that only this program writes.
     Private,
 }
 
-/// Reads a regular file of at most `max` bytes that is as `trust` says.
+/// Reads a regular file of at most `max` bytes that meets `trust`.
 ///
-/// The judgement is of the file that was opened, not of a path that may mean another one by now. A FIFO does not hang:
-/// it is opened without waiting and then refused for not being a regular file.
+/// The check is on the open file, not on its path: another process may exchange the file at the path. A FIFO
+/// does not block. The file is opened without waiting, and a file that is not regular is refused.
 ///
 /// # Errors
-/// That of the system, or `InvalidData` with the reason for a refusal.
+/// The error of the system, or `InvalidData` with the reason why the file is refused.
 pub fn read(path: &Path, trust: Trust, max: u64) -> io::Result<Vec<u8>> {
     let file = unix::open_for_reading(path, trust != Trust::Private)?;
     let meta = file.metadata()?;
@@ -50,7 +51,9 @@ pub fn read(path: &Path, trust: Trust, max: u64) -> io::Result<Vec<u8>> {
     contents(file, &meta, max)
 }
 
-/// The whole file in one read where its size is known. Some file systems (those of the kernel) say 0.
+/// Returns the contents of the file, in one read if its size is known.
+///
+/// Kernel file systems such as `/proc` report the size 0.
 fn contents(mut file: File, meta: &Metadata, max: u64) -> io::Result<Vec<u8>> {
     if meta.len() > 0 {
         let mut bytes = vec![0; meta.len() as usize];
@@ -71,14 +74,16 @@ fn contents(mut file: File, meta: &Metadata, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Replaces a file of the user's by rename, or makes it with `mode`, and its folder, closed to others. Links are followed, the mode of
-/// a file that is there stays, and the text outlives a loss of power, unlike a token.
+/// Replaces a file of the user by rename, or creates it with `mode`.
+///
+/// A missing folder is created, closed to other users. Symbolic links are followed. An existing file keeps
+/// its mode. The text survives a power failure, unlike a token.
 ///
 /// # Errors
-/// That of the system; then the file is as it was.
+/// The error of the system. The file is then unchanged.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     harden::survive_size_limit();
-    // The file that a link stands for, as dotfile managers make them.
+    // Dotfile managers put links in place of configuration files. The link stays, and its target is replaced.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = unix::make_parent(&path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -86,26 +91,26 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     unix::replace(&path, &temporary, bytes, mode)
 }
 
-/// Makes a file with `mode`, and its folder, closed to others. Whatever has the name already stays as it is.
+/// Creates a file with `mode`. Fails if the name exists.
 ///
-/// The name is taken by an empty file first, exclusively and not through a link, which the whole text then replaces: a call that is
-/// killed leaves no part of the text.
+/// A missing folder is created, closed to other users. First an empty file takes the name, exclusively and
+/// not through a link. Then the whole text replaces it. So a killed process leaves no part of the text.
 ///
 /// # Errors
-/// `AlreadyExists`, or another one of the system; then there is no new file.
+/// `AlreadyExists`, or another error of the system. There is then no new file.
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     unix::make_parent(path)?;
     unix::create_empty(path, mode)?;
     replace(path, bytes, mode).inspect_err(|_| drop(std::fs::remove_file(path)))
 }
 
-/// Replaces `name` in `folder` by a private file with `bytes`, atomically and without fsync. The folder is made if it is missing, and
-/// used only if it is private.
+/// Replaces `name` in `folder` by a private file with `bytes`, atomically and without fsync.
 ///
-/// `temporary` is the name of the file until it is whole. `modified` becomes its time, where the file system can set it.
+/// A missing folder is created. A folder that is not private is an error. `temporary` is the name of the file
+/// until it is complete. `modified` becomes its modification time, if the file system can set it.
 ///
 /// # Errors
-/// That of the system; then the file is as it was.
+/// The error of the system, or `PermissionDenied` if the folder is not private. The file is then unchanged.
 pub fn replace_private(
     folder: &Path,
     name: &str,
@@ -121,8 +126,8 @@ pub fn replace_private(
 mod tests {
     use super::*;
 
-    /// What `read` says to a file with this mode.
-    fn said(mode: u32, trust: Trust) -> Result<Vec<u8>, String> {
+    /// Returns what `read` returns for a file with this mode.
+    fn read_with_mode(mode: u32, trust: Trust) -> Result<Vec<u8>, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         create(&path, b"text", mode).expect("a file");
@@ -140,13 +145,14 @@ mod tests {
             (0o600, Trust::Private, true),
             (0o640, Trust::Private, false),
         ] {
-            let said = said(mode, trust);
-            assert_eq!(said == Ok(b"text".to_vec()), good, "{mode:o} {trust:?}: {said:?}");
+            let outcome = read_with_mode(mode, trust);
+            assert_eq!(outcome == Ok(b"text".to_vec()), good, "{mode:o} {trust:?}: {outcome:?}");
         }
     }
 
+    /// A symbolic link is refused too; `Trust::OwnerOnly` follows it.
     #[test]
-    fn private_file_is_no_link_and_has_one_name() {
+    fn private_file_with_second_name_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, link, second) =
             (folder.path().join("file"), folder.path().join("link"), folder.path().join("second"));
@@ -159,8 +165,9 @@ mod tests {
         assert!(read(&path, Trust::Regular, 3).is_err(), "too large");
     }
 
+    /// `replace` then changes it, and neither leaves a temporary file.
     #[test]
-    fn create_leaves_what_is_there() {
+    fn create_with_existing_file_changes_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a/b/file");
         create(&path, b"one", 0o600).expect("a file");
@@ -171,8 +178,9 @@ mod tests {
         assert_eq!(std::fs::read_dir(path.parent().expect("a folder")).expect("the folder").count(), 1);
     }
 
+    /// A missing folder is created.
     #[test]
-    fn private_folder_is_made_and_an_open_one_refused() {
+    fn private_folder_open_to_others_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("private");
         replace_private(&path, "name", "name.new", b"one", SystemTime::UNIX_EPOCH).expect("written");
@@ -181,5 +189,16 @@ mod tests {
         std::fs::create_dir(&open).expect("a folder");
         std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("its mode");
         assert!(replace_private(&open, "name", "name.new", b"one", SystemTime::UNIX_EPOCH).is_err());
+    }
+
+    /// A process with the same process id was killed before it renamed its file.
+    #[test]
+    fn replace_after_a_kill_removes_the_temporary_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, stale) = (folder.path().join("file"), format!(".file.{}.new", std::process::id()));
+        std::fs::write(folder.path().join(stale), "half").expect("a file");
+        replace(&path, b"whole", 0o600).expect("replaced");
+        assert_eq!(std::fs::read(&path).expect("the file"), b"whole");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Owner and mode on the open descriptor, and `renameat` in that of the folder.
+//! Owner and mode from the open descriptor, and `renameat` relative to the descriptor of the folder.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -10,12 +10,12 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::Trust;
 
-/// Returns a number that no other user of this machine has.
+/// Returns the effective user id. No other user of this machine has it.
 pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Opens a file to read it, without waiting for the other end of a FIFO.
+/// Opens a file for reading, without waiting for the writer of a FIFO.
 pub fn open_for_reading(path: &Path, follow_links: bool) -> io::Result<File> {
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     if !follow_links {
@@ -24,7 +24,7 @@ pub fn open_for_reading(path: &Path, follow_links: bool) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
-/// Says what is wrong with a file that is to be trusted so.
+/// Checks owner, mode and links of a file. Returns the reason if the file does not meet `trust`.
 pub fn judge(meta: &Metadata, trust: Trust) -> Result<(), &'static str> {
     let (owner, mode) = (meta.uid(), meta.mode());
     match trust {
@@ -36,12 +36,12 @@ pub fn judge(meta: &Metadata, trust: Trust) -> Result<(), &'static str> {
     }
 }
 
-/// Whether a file or folder belongs to this user and is closed to all others.
+/// Whether this user owns a file or folder and no other user has access to it.
 pub fn is_private(meta: &Metadata) -> bool {
     meta.uid() == user_id() && meta.mode() & 0o077 == 0
 }
 
-/// Whether this is a file that may be run.
+/// Whether this is a file that a user may execute.
 pub fn is_executable(meta: &Metadata) -> bool {
     meta.is_file() && meta.mode() & 0o111 != 0
 }
@@ -51,10 +51,10 @@ pub fn is_own_socket(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.file_type().is_socket() && meta.uid() == user_id())
 }
 
-/// Opens a private file that is there, to read and write it in place.
+/// Opens an existing private file, to read and write it in place.
 ///
 /// # Errors
-/// That of the system, `InvalidData` if the file is not private.
+/// The error of the system, `InvalidData` if the file is not private.
 pub fn open_private(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::options().read(true).write(true).custom_flags(flags.bits() as i32).open(path)?;
@@ -69,7 +69,7 @@ pub fn open_private(path: &Path) -> io::Result<File> {
 /// Reads exactly `bytes.len()` bytes at `offset`.
 ///
 /// # Errors
-/// That of the system.
+/// The error of the system.
 pub fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     file.read_exact_at(bytes, offset)
 }
@@ -77,36 +77,44 @@ pub fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
 /// Writes all of `bytes` at `offset`.
 ///
 /// # Errors
-/// That of the system.
+/// The error of the system.
 pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     file.write_all_at(bytes, offset)
 }
 
-/// Makes `link` lead to the program of this name in the same folder.
+/// Creates the symbolic link `link` to `program` in the same folder.
 ///
 /// # Errors
-/// That of the system.
+/// The error of the system.
 pub fn create_link(program: &str, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(program, link)
 }
 
-/// Makes the folder of a file, closed to others, where it is missing; returns it.
+/// Creates the folder of a file if it is missing, closed to other users. Returns the folder.
 pub fn make_parent(path: &Path) -> io::Result<&Path> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     Ok(folder)
 }
 
-/// Makes an empty file of exactly this mode, exclusively and not through a link.
+/// Creates an empty file with exactly this mode, exclusively and not through a link.
 pub fn create_empty(path: &Path, mode: u32) -> io::Result<()> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
-/// Writes `temporary` and renames it to `path`. It gets the mode of the file that is there, or else `mode`.
+/// Writes `temporary` and renames it to `path`. An existing file keeps its mode; a new one gets `mode`.
 pub fn replace(path: &Path, temporary: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mode = std::fs::metadata(path).map_or(mode, |meta| meta.mode() & 0o7777);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(temporary)?;
+    let open = || File::options().write(true).create_new(true).mode(0o600).open(temporary);
+    let mut file = open().or_else(|error| {
+        // A process that was killed had the same process id. In a container every process may have id 1.
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            return Err(error);
+        }
+        std::fs::remove_file(temporary)?;
+        open()
+    })?;
     let written = file.write_all(bytes).and_then(|()| {
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
@@ -118,21 +126,26 @@ pub fn replace(path: &Path, temporary: &Path, bytes: &[u8], mode: u32) -> io::Re
     written
 }
 
-/// An open folder that is private: whatever its path comes to mean, what is done in it is done in this one.
+/// An open private folder.
+///
+/// Every operation uses its descriptor. So it stays in this folder even if another process exchanges the
+/// folder at the path.
 pub struct PrivateFolder(File);
 
 impl PrivateFolder {
-    /// Opens a folder, after making it where there is none. One that is not private is left as it is, because its owner may have a
-    /// reason for it.
+    /// Opens a folder, and creates it if it is missing.
+    ///
+    /// A folder that is not private is refused and not changed, because its owner may have a reason for its
+    /// mode.
     ///
     /// # Errors
-    /// That of the system, `PermissionDenied` if the folder is not private.
+    /// The error of the system, `PermissionDenied` if the folder is not private.
     pub fn open(path: &Path) -> io::Result<PrivateFolder> {
         make_dir(path)?;
         PrivateFolder::existing(path)
     }
 
-    /// Opens a folder that is there, and nothing else that may stand in its place.
+    /// Opens an existing folder. A symbolic link or another file at the path is an error.
     ///
     /// # Errors
     /// As for [`PrivateFolder::open`].
@@ -146,7 +159,7 @@ impl PrivateFolder {
         Ok(PrivateFolder(folder))
     }
 
-    /// Makes a folder that is not there yet. Whatever is there already, a link too, is an error.
+    /// Creates a folder. Any file at the path, a symbolic link included, is an error.
     ///
     /// # Errors
     /// As for [`PrivateFolder::open`], and `AlreadyExists`.
@@ -158,13 +171,13 @@ impl PrivateFolder {
     /// Replaces `name` by a private file with `bytes`, atomically and without fsync.
     ///
     /// # Errors
-    /// That of the system; then the file is as it was.
+    /// The error of the system. The file is then unchanged.
     pub fn replace(&self, name: &str, temporary: &str, bytes: &[u8], modified: Option<SystemTime>) -> io::Result<()> {
         let PrivateFolder(folder) = self;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(folder, temporary, flags, Mode::RUSR | Mode::WUSR);
         let file = open().or_else(|error| match error {
-            // Left by a process that was killed and chose the same name.
+            // A killed process left this file, and this process has chosen the same name.
             rustix::io::Errno::EXIST => {
                 rustix::fs::unlinkat(folder, temporary, AtFlags::empty())?;
                 open()
@@ -184,10 +197,10 @@ impl PrivateFolder {
         written
     }
 
-    /// Opens a file to read and write it in place, after making it where there is none.
+    /// Opens a file to read and write it in place, and creates it if it is missing.
     ///
     /// # Errors
-    /// That of the system, `PermissionDenied` if the file is not private.
+    /// The error of the system, `PermissionDenied` if the file is not private.
     pub fn open_file(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -198,13 +211,16 @@ impl PrivateFolder {
         Ok(file)
     }
 
-    /// Locks the folder itself, without waiting, for as long as this value lives. Returns false if another process has the lock. A
-    /// file system that cannot lock excludes no one.
+    /// Locks the folder itself without waiting. The lock lasts as long as this value.
+    ///
+    /// Returns false if another process holds the lock. A file system that cannot lock excludes no process.
     pub fn try_lock(&self) -> bool {
         !matches!(self.0.try_lock(), Err(TryLockError::WouldBlock))
     }
 
-    /// Whether the file system locks folders, and this one is free.
+    /// Locks the folder without waiting. Returns true if that worked: no living process holds the folder.
+    ///
+    /// A file system that cannot lock gives false.
     pub fn is_abandoned(&self) -> bool {
         self.0.try_lock().is_ok()
     }
@@ -215,15 +231,17 @@ impl PrivateFolder {
         (own.dev(), own.ino()) == (there.dev(), there.ino())
     }
 
-    /// Whether the folder is on a file system of this machine: the lock calls of network file systems may hang for ever or exclude no
-    /// one.
+    /// Whether the folder is on a local file system.
+    ///
+    /// The lock calls of network file systems may hang forever or exclude no other process.
     pub fn is_local(&self) -> bool {
         is_local(&self.0)
     }
 }
 
-/// Makes a folder and those above it that are missing, unless that would be inside another user's folder: root with
-/// somebody's `HOME` would leave them a folder there that they cannot use.
+/// Creates a folder and its missing parents, but not inside the folder of another user.
+///
+/// Otherwise root with the `HOME` of another user would create a folder there that this user cannot use.
 fn make_dir(path: &Path) -> std::io::Result<()> {
     let Some(existing) = path.ancestors().find_map(|above| Some((above, above.metadata().ok()?))) else {
         return Ok(());
@@ -239,10 +257,12 @@ fn make_dir(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Whether a folder is on a file system of this machine, as far as `statfs` tells.
+/// Whether `statfs` reports a local file system.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_local(dir: &File) -> bool {
-    /// `f_type` of file systems whose locks go over a network or through a user-space daemon (`statfs(2)`, linux/magic.h).
+    /// `f_type` of file systems whose locks go over a network or through a user-space daemon.
+    ///
+    /// Source: `statfs(2)`, linux/magic.h.
     const REMOTE: [u32; 13] = [
         0x6969,      // NFS
         0x517b,      // SMB
@@ -258,11 +278,14 @@ fn is_local(dir: &File) -> bool {
         0x6573_5546, // FUSE
         0x0102_1997, // 9P
     ];
-    // The type is a signed or an unsigned word by architecture; the magic numbers are its lower 32 bits.
+    // Depending on the architecture, the type is a signed or an unsigned word. The magic numbers are its
+    // lower 32 bits.
     rustix::fs::fstatfs(dir).is_ok_and(|stat| !REMOTE.contains(&(stat.f_type as u32)))
 }
 
-/// Elsewhere the number means something else on each system; `XDG_RUNTIME_DIR` and `/tmp` are local there.
+/// Returns true.
+///
+/// On other systems the number has other meanings, and `XDG_RUNTIME_DIR` and `/tmp` are local there.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn is_local(_: &File) -> bool {
     true
