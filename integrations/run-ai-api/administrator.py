@@ -1,4 +1,6 @@
-"""What there is: clusters, departments, projects, applications. Needs a role that may see them, such as System administrator.
+"""Lists clusters, departments, projects and applications.
+
+The application needs a role that may see them, such as System administrator.
 
 Usage: CONTROL_PLANE=https://acme.run.ai python3 administrator.py
 """
@@ -13,6 +15,6 @@ for department in runai_api.pages("/api/v1/org-unit/departments", "departments")
     print(f"department {department['name']} {department['id']}")
 for project in runai_api.pages("/api/v1/org-unit/projects", "projects"):
     print(f"project {project['name']} {project['id']}")
-# Releases that call them applications: APPLICATIONS=/api/v1/apps.
+# For releases that call them applications, set APPLICATIONS=/api/v1/apps.
 for application in runai_api.call("GET", os.environ.get("APPLICATIONS", "/api/v1/service-accounts")):
     print(f"application {application['name']} {application['clientId']}")

@@ -1,4 +1,6 @@
-"""Submits a training to a project and waits until it ends, for days if need be. Needs the role L1 or L2 researcher there.
+"""Submits a training to a project and waits until it ends, for days if necessary.
+
+The application needs the role L1 researcher or L2 researcher there.
 
 Usage: CONTROL_PLANE=https://acme.run.ai python3 researcher.py PROJECT NAME IMAGE
 """
@@ -22,7 +24,7 @@ training = {
 submitted = runai_api.call("POST", "/api/v1/workloads/trainings", json=training)
 print(f"submitted {submitted['name']} {submitted['workloadId']}")
 
-# Tokens end in the meantime, and nobody here has to know.
+# Tokens end in the meantime. RunaiAuth replaces them, so this loop needs no code for that.
 phase = None
 while phase not in ("Completed", "Failed", "Stopped"):
     time.sleep(float(os.environ.get("POLL_SECONDS", "30")))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Submits a training to a project, then lists the workloads of that project. Needs the role L1 researcher or L2 researcher there.
+# Submits a training to a project, then lists the workloads of that project. The application needs
+# the role L1 researcher or L2 researcher there.
 # Usage: CONTROL_PLANE=https://acme.run.ai researcher.sh PROJECT NAME IMAGE
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/runai-api.sh"

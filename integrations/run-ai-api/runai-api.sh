@@ -1,13 +1,14 @@
-# For bash scripts, with curl and jq: `. runai-api.sh`. CONTROL_PLANE is the control plane, such as https://acme.run.ai.
+# For bash scripts, with curl and jq: `. runai-api.sh`. CONTROL_PLANE is the URL of the control
+# plane, such as https://acme.run.ai.
 
-# runai_api METHOD PATH [JSON]: prints the answer's body. A token that the server refuses (401) is replaced, once; a role that
-# is missing (403) is another matter, and no new token helps.
+# runai_api METHOD PATH [JSON]: prints the body of the answer. If the server refuses the token
+# (401), the function replaces it once. If a role is missing (403), no new token helps.
 runai_api() {
     local method=$1 url=$CONTROL_PLANE$2 data=() token answer status attempt
     if (($# > 2)); then data=(--header 'Content-Type: application/json' --data-raw "$3"); fi
     token=$(runai-credential token --url "$url") || return
     for attempt in 1 2; do
-        # The token comes to curl on standard input: arguments are for everybody on the machine to see.
+        # curl reads the token from standard input: every user of the machine can read arguments.
         answer=$(printf 'header = "Authorization: Bearer %s"\n' "$token" | curl --config - --silent --show-error --max-time 60 \
             --request "$method" --header 'Accept: application/json' ${data+"${data[@]}"} \
             --write-out '\n%{http_code}' "$url") || return
@@ -23,14 +24,15 @@ runai_api() {
     esac
 }
 
-# runai_pages PATH NAME: all items of a list that comes in pages under this name, one JSON object a line.
+# runai_pages PATH NAME: prints all items of a list that comes in pages under this name, one JSON
+# object a line.
 runai_pages() {
     local offset=0 page next
     while :; do
         page=$(runai_api GET "$1?offset=$offset&limit=${PAGE_SIZE:-500}") || return
         jq --compact-output --arg name "$2" '.[$name][]' <<<"$page" || return
         next=$(jq --raw-output '.next // 0' <<<"$page")
-        # Nothing follows; or the server leads back, which would never end.
+        # Ends if no page follows, or if the server leads back: that would never end.
         ((next > offset)) || return 0
         offset=$next
     done

@@ -1,6 +1,6 @@
 """The Run:ai REST API for scripts, with requests and the package of integrations/python.
 
-CONTROL_PLANE is the control plane, such as https://acme.run.ai.
+CONTROL_PLANE is the URL of the control plane, such as https://acme.run.ai.
 """
 
 import os
@@ -9,12 +9,12 @@ import requests
 from runai_credential.requests import RunaiAuth
 
 session = requests.Session()
-# A token for each request, and another one where the server refuses it (401).
+# Puts a token into each request, and another one if the server refuses it (401).
 session.auth = RunaiAuth()
 
 
 def call(method, path, **request):
-    """The answer's JSON."""
+    """Returns the JSON of the answer."""
     answer = session.request(method, os.environ["CONTROL_PLANE"] + path, timeout=60, **request)
     if answer.status_code == 401:
         raise SystemExit(f"{method} {path}: HTTP 401, with a new token too: is it for this control plane? {answer.text}")
@@ -27,9 +27,9 @@ def call(method, path, **request):
 
 
 def pages(path, name):
-    """All items of a list that comes in pages under this name."""
+    """Yields all items of a list that comes in pages under this name."""
     offset, following = -1, 0
-    # Until nothing follows; or the server leads back, which would never end.
+    # Ends if no page follows, or if the server leads back: that would never end.
     while following > offset:
         offset = following
         page = call("GET", path, params={"offset": offset, "limit": int(os.environ.get("PAGE_SIZE", "500"))})

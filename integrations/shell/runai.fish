@@ -1,5 +1,6 @@
-# For ~/.config/fish/functions/runai_curl.fish: curl with a Run:ai token, and once more with another one if the server
-# refuses it (401). The token is in no argument, no file, no history and no trace of `fish_trace`.
+# For ~/.config/fish/functions/runai_curl.fish: calls curl with a Run:ai token. If the server
+# refuses the token (401), the function gets another one and calls curl once more. The token is in
+# no argument, no file, no history and no trace of `fish_trace`.
 function runai_curl
     set -l fish_trace
     set -l token (runai-credential token); or return

@@ -1,8 +1,9 @@
-# For ~/.bashrc or ~/.zshrc: curl with a Run:ai token, and once more with another one if the server refuses it (401).
-# The token is in no argument, no file, no history, no trace of `set -x`, and in no environment (`set -a`).
+# For ~/.bashrc or ~/.zshrc: calls curl with a Run:ai token. If the server refuses the token (401),
+# the function gets another one and calls curl once more. The token is in no argument, no file, no
+# history, no trace of `set -x`, and in no environment (`set -a`).
 runai_curl() (
     { set +x +a; } 2>/dev/null
-    # One that is exported already would hand ours on.
+    # If the shell has exported a variable of this name, every child would inherit our token.
     unset token
     umask 077
     answer=$(mktemp) || exit

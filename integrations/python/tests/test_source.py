@@ -1,4 +1,7 @@
-"""The source of tokens, with a small program in the place of runai-credential. (The real one: tests/integrations/python.rs.)"""
+"""Tests the source of tokens with a small program in the place of runai-credential.
+
+tests/integrations/python.rs tests it with the real program.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from unittest import mock
 
 from runai_credential import CredentialError, TokenSource, token
 
-# Writes down its arguments and its standard input, then does what the file `script` says.
+# Records its arguments and its standard input, then runs the file `script`.
 PROGRAM = """
 import json, os, sys, time
 folder = os.path.dirname(os.path.abspath(__file__))
@@ -34,7 +37,7 @@ T = TypeVar("T")
 
 
 def at_once(count: int, work: Callable[[], T]) -> list[T]:
-    """What so many threads return that begin together."""
+    """Returns the results of `count` threads that start together."""
     results: list[T] = []
     gate = threading.Barrier(count)
 
@@ -101,7 +104,7 @@ class Source(unittest.TestCase):
         asked = self.calls()
         self.assertEqual(len(asked), 2)
         self.assertEqual(asked[1], {"argv": ["token", "--format=json", "--rejected-stdin"], "stdin": old})
-        # The late one: somebody has replaced it already.
+        # A late caller: another thread has already replaced the token.
         self.assertEqual(source.another(old), "token-2")
         self.assertEqual(len(self.calls()), 2)
 

@@ -1,4 +1,4 @@
-"""Tokens from the program, and a copy of each in memory for as long as it lives."""
+"""Gets tokens from the program, and keeps a copy of each in memory for as long as it lives."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Optional, Union
 
-# What a token must have left to be used, so that it does not end on the way: the program's own margin for a script.
+# Seconds that a copy must have left, so that it does not end on the way. The program has the same
+# margin for a script.
 _MARGIN = 70.0
-# The program may have fetched a minute ago, and refreshes early: a copy is looked at again after this time at the latest.
+# Seconds after which the package calls the program again at the latest. The program may have
+# fetched the token a minute ago, and it refreshes tokens early.
 _LOOK_AGAIN = 300.0
-# More lines than these two are no message of the program.
+# A message of the program has these two lines and no others.
 _ERROR, _HINT = "runai-credential: error: ", "hint: "
 
 Command = Union[str, "os.PathLike[str]", Sequence[str]]
 
 
 class CredentialError(Exception):
-    """There is no token. ``str()`` says what happened and what to do; no token is in it.
+    """Raised if there is no token.
 
-    ``exit_code`` is the program's: 2 usage, 3 configuration or secret, 4 credentials refused, 5 server not reached,
-    6 not a host of the profile, 7 no token lives long enough; ``None`` if it did not run or did not end in time.
+    ``str()`` says what happened and what to do. It contains no token.
+
+    ``exit_code`` is the exit status of the program: 2 usage, 3 configuration or secret,
+    4 credentials refused, 5 server not reached, 6 not a host of the profile, 7 no token lives long
+    enough. It is ``None`` if the program did not run or did not end in time.
     """
 
     def __init__(self, what: str, hint: str = "", exit_code: Optional[int] = None) -> None:
@@ -41,19 +46,19 @@ class CredentialError(Exception):
 
 @dataclass(frozen=True)
 class _Held:
-    """A token and the moments, on the monotonic clock and on the wall clock, up to which the copy may be used."""
+    """A copy of a token, with the moments until which it is good, on two clocks."""
 
     token: str = field(repr=False)
     until: float
     until_wall: float
 
     def is_good(self) -> bool:
-        # Both clocks: the monotonic one stands still while a machine sleeps, the other one can be set back.
+        # The monotonic clock stops while a machine sleeps. A user can set the wall clock back.
         return time.monotonic() < self.until and time.time() < self.until_wall
 
 
 class _Flight:
-    """A call of the program on its way, and what came of it for the threads that wait for it."""
+    """A running call of the program, with its result for the threads that wait for it."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -62,7 +67,10 @@ class _Flight:
 
 
 class _Place:
-    """What there is for one origin. Threads that need a token at the same time share one call, and its failure."""
+    """The copy and the running call for one origin.
+
+    Threads that need a token at the same time share one call, and its failure.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -71,16 +79,20 @@ class _Place:
 
 
 class TokenSource:
-    """Gives the token of a profile. Call it: ``source()``; it can be the ``api_key`` of an OpenAI client.
+    """Gives the token of a profile.
 
-    :param profile: the profile; the program chooses as on the command line if it is not given.
+    Call it: ``source()``. It can be the ``api_key`` of an OpenAI client. Any number of threads may
+    use it.
+
+    :param profile: the profile. Without it, the program chooses as on the command line.
     :param config: the configuration file, in the place of the usual one.
     :param bearer: ``access_token`` or ``id_token``.
-    :param url: where the token is to go. If no profile names this origin in its ``hosts``, there is no token (exit code 6).
-    :param command: the program, if it is not ``runai-credential`` on the ``PATH``; or a list with arguments to begin with.
-    :param timeout: seconds after which the program is ended. It keeps its own ``timeout``, which is shorter.
-
-    May be used by any number of threads.
+    :param url: the receiver of the token. If no profile names this origin in its ``hosts``, there
+        is no token (exit code 6).
+    :param command: the program, if it is not ``runai-credential`` on the ``PATH``. A list begins
+        with the program and goes on with its first arguments.
+    :param timeout: seconds after which the package ends the program. The program has its own
+        ``timeout``, which is shorter.
     """
 
     def __init__(
@@ -110,26 +122,26 @@ class TokenSource:
         return f"{type(self).__name__}({' '.join([*self._program, *self._options])!r})"
 
     def __reduce__(self) -> Union[str, tuple[object, ...]]:
-        # A copy for another process begins without tokens, so that none is ever pickled.
+        # A copy for another process starts without tokens, so that no pickle contains one.
         return (_rebuilt, (type(self), self._program, self._options, self._url, self._timeout))
 
     def __call__(self) -> str:
         return self.token()
 
     def token(self, url: Optional[str] = None) -> str:
-        """A token that is not expired, for ``url`` if it is given, else for that of the constructor."""
+        """Returns a valid token, for ``url`` or else for the URL of the constructor."""
         return self._obtain(url, None)
 
     def another(self, rejected: str, url: Optional[str] = None) -> str:
-        """A token after a server refused this one with 401.
+        """Returns a token after a server refused this one with 401.
 
-        If another thread or process has replaced it already, that one's; so any number of callers that were refused the
-        same token make one request together.
+        If another thread or process has already replaced it, this is the new one. So any number of
+        callers with the same refused token send one request together.
         """
         return self._obtain(url, rejected)
 
     def _kept(self, url: Optional[str] = None) -> Optional[str]:
-        """The token in memory, if it may still be used: for callers that must not wait."""
+        """Returns the token in memory if it is still good. For callers that must not wait."""
         held = self._place(self._url if url is None else url).held
         return held.token if held is not None and held.is_good() else None
 
@@ -152,7 +164,7 @@ class TokenSource:
                 raise CredentialError(flight.error.what, flight.error.hint, flight.error.exit_code)
             if flight.token is not None and flight.token != rejected:
                 return flight.token
-            # It brought what was refused to us, or was interrupted: now it is our turn.
+            # That call returned the refused token, or was interrupted. It is this thread's turn.
 
     def _fly(self, flight: _Flight, place: _Place, url: Optional[str], rejected: Optional[str]) -> str:
         held: Optional[_Held] = None
@@ -174,7 +186,10 @@ class TokenSource:
             return self._places.setdefault(origin, _Place())
 
     def _ask(self, url: Optional[str], rejected: Optional[str] = None) -> _Held:
-        """One call of the program. A refused token goes over standard input: arguments are for everybody to see."""
+        """Calls the program once.
+
+        It passes a refused token on standard input: every user of the machine can read arguments.
+        """
         arguments = [*self._program, "token", *self._options, "--format=json"]
         if url is not None:
             arguments.append(f"--url={_origin(url)}")
@@ -191,7 +206,7 @@ class TokenSource:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            # Not chained: the exception of subprocess holds what was printed so far.
+            # Not chained: the exception of subprocess contains the output so far.
             raise CredentialError(
                 f"{self._program[0]} gave no answer in {self._timeout:g} s",
                 "see what it waits for: runai-credential -v token",
@@ -206,12 +221,16 @@ class TokenSource:
         return _held(done.stdout, begun, wall)
 
 
-# Sources of this process, for what follows.
+# The sources of this process, for `_after_fork`.
 _sources: weakref.WeakSet[TokenSource] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A child has none of its parent's other threads: what they were about to bring, or to unlock, never comes."""
+    """Gives the sources of a child new locks and no running call.
+
+    A child has none of its parent's other threads: there they never finish a call or release a
+    lock.
+    """
     for source in list(_sources):
         source._guard = threading.Lock()
         for place in source._places.values():
@@ -231,7 +250,7 @@ def token(
     command: Command = "runai-credential",
     timeout: float = 60.0,
 ) -> str:
-    """A token, asked of the program each time. The parameters are those of :class:`TokenSource`."""
+    """Calls the program and returns a token. The parameters are those of :class:`TokenSource`."""
     return TokenSource(
         profile=profile, config=config, bearer=bearer, url=url, command=command, timeout=timeout
     ).token()
@@ -246,9 +265,11 @@ def _rebuilt(
 
 
 def _origin(url: str) -> str:
-    """The origin of a URL, for it decides; a path or a query may hold what is not for the list of processes.
+    """Returns the origin of a URL, which alone decides.
 
-    What is not plainly an origin is handed on as it is, up to its path: the program judges it, and refuses.
+    Path and query may hold a secret, which must not show in the list of processes. If the text is
+    not plainly an origin, the package passes it on up to its path. The program checks and refuses
+    it.
     """
     cut = len(url)
     begin = url.find("://")
@@ -257,7 +278,7 @@ def _origin(url: str) -> str:
         cut = min(cut, found if found >= 0 else cut)
     origin = url[:cut]
     if "@" in origin:
-        # User info may be a password.
+        # The user info may hold a password.
         raise CredentialError("there is no token for a URL with user info", "take it out of the URL", 6)
     return origin
 
@@ -268,13 +289,13 @@ def _held(answer: bytes, begun: float, wall: float) -> _Held:
         text = read["access_token"]
         left = read.get("expires_in")
     except (ValueError, KeyError, TypeError, AttributeError):
-        # Not chained: the exception of json holds the text.
+        # Not chained: the exception of json contains the text.
         text, left = None, None
     if not isinstance(text, str) or not text:
         raise CredentialError("the program's answer is not the JSON of runai-credential", "check command=") from None
     usable = 0.0
     if isinstance(left, (int, float)):
-        # A token that lives shorter than the margin is used once, and asked for again.
+        # A token with less left than the margin is not kept: the next call gets it anew.
         usable = min(max(0.0, left - _MARGIN), _LOOK_AGAIN)
     return _Held(text, begun + usable, wall + usable)
 

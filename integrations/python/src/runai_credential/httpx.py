@@ -15,14 +15,16 @@ __all__ = ["RunaiAuth"]
 
 
 class RunaiAuth(httpx.Auth):
-    """Puts the token into each request to a host that may have it, and replaces one that is refused with 401, once.
+    """Puts the token into each request to a host that may have it.
 
-    Any other host of a request is an error (exit code 6). After a redirect to another origin there is no token.
+    If the server refuses the token with 401, the class replaces the token once. A request to any
+    other host is an error (exit code 6). After a redirect to another origin there is no token.
 
-    :param tokens: where the tokens come from, if not from ``TokenSource()``; may be shared.
+    :param tokens: the source of the tokens, ``TokenSource()`` by default. Several objects may share
+        it.
     """
 
-    # The connection is free again only when all was read.
+    # The connection is free again only when the whole body is read.
     requires_response_body = True
 
     def __init__(self, tokens: Optional[TokenSource] = None) -> None:
@@ -42,7 +44,7 @@ class RunaiAuth(httpx.Auth):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         origin = _origin(request)
-        # A thread only if the program has to be called.
+        # A thread is necessary only for a call of the program.
         token = self.tokens._kept(origin) or await _in_thread(functools.partial(self.tokens.token, origin))
         response = yield _with(request, token)
         if _is_refused(response, token):
@@ -53,12 +55,12 @@ class RunaiAuth(httpx.Auth):
 
 
 async def _in_thread(call: Callable[[], str]) -> str:
-    # By anyio, which httpx needs anyway and which knows whose event loop this is.
+    # httpx needs anyio anyway, and anyio detects which event loop runs.
     return await anyio.to_thread.run_sync(call)
 
 
 def _origin(request: httpx.Request) -> str:
-    # Without user info, which is no part of httpx's netloc.
+    # Without user info: httpx's netloc does not contain it.
     return f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
 
 
@@ -68,10 +70,14 @@ def _with(request: httpx.Request, token: str) -> httpx.Request:
 
 
 def _is_refused(response: httpx.Response, token: str) -> bool:
-    # The response is that of the last redirect; the header is gone if that led to another origin, which may be anybody's.
+    # The response is that of the last redirect. If that led to another origin, which may be
+    # foreign, the header is gone.
     return response.status_code == 401 and response.request.headers.get("Authorization") == f"Bearer {token}"
 
 
 def _can_be_sent_again(request: httpx.Request) -> bool:
-    """A body that is not in memory was read from something that may not begin again. The new token serves the next one."""
+    """Tells whether the body can be sent again. A stream may not start again.
+
+    If it cannot, the new token serves the next request.
+    """
     return isinstance(request.stream, httpx.ByteStream)

@@ -16,11 +16,13 @@ __all__ = ["RunaiAuth"]
 
 
 class RunaiAuth(AuthBase):
-    """Puts the token into each request to a host that may have it, and replaces one that is refused with 401, once.
+    """Puts the token into each request to a host that may have it.
 
-    Any other host of a request is an error (exit code 6). After a redirect to another origin there is no token.
+    If the server refuses the token with 401, the class replaces the token once. A request to any
+    other host is an error (exit code 6). After a redirect to another origin there is no token.
 
-    :param tokens: where the tokens come from, if not from ``TokenSource()``; may be shared.
+    :param tokens: the source of the tokens, ``TokenSource()`` by default. Several objects may share
+        it.
     """
 
     def __init__(self, tokens: Optional[TokenSource] = None) -> None:
@@ -37,10 +39,10 @@ class RunaiAuth(AuthBase):
 
     def _answered(self, token: str, response: Response, **settings: Any) -> Response:
         asked = response.request
-        # The header is gone after a redirect to another origin, and the host may be anybody's.
+        # After a redirect to another origin the header is gone, and the host may be foreign.
         if response.status_code != 401 or asked.headers.get("Authorization") != f"Bearer {token}":
             return response
-        # The connection is free again only when all was read.
+        # The connection is free again only when the whole body is read.
         response.content  # noqa: B018
         new = self.tokens.another(token, asked.url)
         if not _can_be_sent_again(asked):
@@ -54,7 +56,7 @@ class RunaiAuth(AuthBase):
             extract_cookies_to_jar(again._cookies, asked, response.raw)
             again.prepare_cookies(again._cookies)
         again.headers["Authorization"] = f"Bearer {new}"
-        # Past the session, and so past this hook: once.
+        # Not through the session, and so not through this hook: the second try is the last one.
         answer: Response = response.connection.send(again, **settings)
         answer.history.append(response)
         answer.request = again
@@ -62,5 +64,5 @@ class RunaiAuth(AuthBase):
 
 
 def _can_be_sent_again(request: PreparedRequest) -> bool:
-    """A body that is no text is a stream; it must know where it began."""
+    """Tells whether the body can be sent again. A stream must know where it began."""
     return isinstance(request.body, (bytes, str, type(None))) or isinstance(request._body_position, int)
