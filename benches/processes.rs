@@ -1,8 +1,9 @@
-//! Whole processes, measured as their callers feel them: `cargo bench`, or one part of it: `cargo bench -- hit`.
+//! Measures whole processes as their callers start them: `cargo bench`, or one part of it: `cargo bench -- hit`.
 //!
-//! Times on a shared machine are noise; what is compared here is run in turns, and what is printed is the median of the
-//! ratios within a turn. Instructions and system calls are counted, and repeat. `-- check` asserts the limits of a hit and is part
-//! of CI; everything else only prints. Results are kept, with date and machine, in `docs/performance.md`.
+//! Times on a shared machine vary. The benchmark therefore runs the compared processes in turns, and prints the median
+//! of the ratios within a turn. It also counts instructions and system calls, which do not vary. `-- check` asserts the
+//! limits of a hit and is part of CI; the other parts only print. `docs/performance.md` keeps the results, with date
+//! and machine.
 
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
 
@@ -17,19 +18,21 @@ use serde_json::{Value, json};
 
 use support::{CLIENT_ID, CLIENT_SECRET, Home, Issuer, PROFILE, client, program};
 
-/// The target of the release.
+/// The build target of the release.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// The most instructions that a hit of the static program may cost, by what the caller asks. Measured on 2026-11-25, plus 2 %.
+/// The most instructions that a hit of the static program may need, by command. Measured on 2026-11-25, plus 2 %.
 const MOST_INSTRUCTIONS: [(&str, u64); 5] =
     [("kubectl", 287_500), ("token", 271_500), ("git get", 293_500), ("docker get", 283_000), ("get", 267_500)];
 
 /// The most system calls of such a hit.
 const MOST_SYSTEM_CALLS: usize = 75;
 
-/// The most that a hit of the program built for glibc may take of the time of `git credential-store get`: the median of the ratios
-/// of interleaved runs. It is not the release, so this bound is wide. (1.12 on 2026-11-25. By instructions it is 2.2: most of
-/// git's time goes into page faults and the kernel.)
+/// The most time that a hit of the glibc build may take, as a share of the time of `git credential-store get`.
+///
+/// It is the median of the ratios of interleaved runs. The glibc build is not the release, so this limit is wide: the
+/// ratio was 1.12 on 2026-11-25. By instructions it is 2.2, because git spends most of its time in page faults and the
+/// kernel.
 const MOST_OF_GIT: f64 = 1.2;
 
 const PARTS: [(&str, fn()); 6] =
@@ -45,7 +48,7 @@ fn main() {
     }
 }
 
-/// A process to run again and again: what it is called in the table, and how it is started.
+/// A process to run repeatedly: its name in the table, and its command.
 struct Process {
     name: &'static str,
     command: Box<dyn Fn() -> Command>,
@@ -61,7 +64,7 @@ impl Process {
         Process { name, command: Box::new(command), input }
     }
 
-    /// Runs it once to its end, which must be a success, and returns what that took on the wall and of the processors.
+    /// Runs the process once, asserts its success, and returns its wall time and its CPU time.
     fn run(&self) -> (Duration, Duration) {
         let mut command = (self.command)();
         command.stdout(Stdio::null()).stderr(Stdio::inherit());
@@ -69,7 +72,7 @@ impl Process {
         let (before, started) = (cpu(), Instant::now());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.name));
         if let Some(mut stdin) = child.stdin.take() {
-            // Somebody who does not read is no error.
+            // A process that does not read its standard input is no error.
             let _ = stdin.write_all(self.input.as_bytes());
         }
         let status = child.wait().expect("a child");
@@ -79,7 +82,7 @@ impl Process {
     }
 }
 
-/// User and system time of all children so far.
+/// Returns the user and system time of all children so far.
 fn cpu() -> Duration {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).expect("usage");
     let micros =
@@ -92,14 +95,16 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// What processes took that were run in turn: milliseconds on the wall and of the processors, one a turn, for each of them.
+/// The times of processes that ran in turns, for each process: wall time and CPU time in milliseconds, one value a
+/// turn.
 struct Turns {
     walls: Vec<Vec<f64>>,
     cpus: Vec<Vec<f64>>,
 }
 
 impl Turns {
-    /// Runs all processes once a turn, each turn in another order: after a program of the same kind the caches are warm.
+    /// Runs all processes once a turn. The order differs in each turn, because a program of the same kind leaves warm
+    /// caches.
     fn run(rounds: usize, processes: &[Process]) -> Turns {
         let mut turns = Turns { walls: vec![Vec::new(); processes.len()], cpus: vec![Vec::new(); processes.len()] };
         for process in processes {
@@ -121,14 +126,14 @@ impl Turns {
         turns
     }
 
-    /// The median of the ratios within a turn, of one process to another: wall time and CPU time.
+    /// Returns the median of the ratios of one process to another within a turn: wall time and CPU time.
     fn ratios(&self, at: usize, to: usize) -> (f64, f64) {
         let ratio = |of: &[Vec<f64>]| median(of[at].iter().zip(&of[to]).map(|(own, other)| own / other).collect());
         (ratio(&self.walls), ratio(&self.cpus))
     }
 }
 
-/// Runs all in turn and prints the medians; ratios are to the first.
+/// Runs all processes in turns and prints the medians. Ratios are to the first process.
 fn in_turns(rounds: usize, processes: &[Process]) {
     let turns = Turns::run(rounds, processes);
     println!("| process ({rounds} turns) | wall ms | × first | CPU ms | × first |\n|---|---|---|---|---|");
@@ -147,7 +152,7 @@ fn in_turns(rounds: usize, processes: &[Process]) {
     }
 }
 
-/// A home with a token in its cache, kept for as long as the benchmark runs.
+/// Returns a home with a token in its cache. It exists until the benchmark ends.
 fn warm_home() -> (&'static Home, &'static Issuer) {
     let (home, issuer) = (Box::leak(Box::new(Home::new())), Box::leak(Box::new(Issuer::start())));
     home.keycloak_with(issuer, json!({"hosts": ["https://gitlab.acme.example"]}));
@@ -158,11 +163,11 @@ fn warm_home() -> (&'static Home, &'static Issuer) {
 const EXEC_INFO: &str =
     r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":false}}"#;
 
-/// What a git of today asks.
+/// The request of a current git.
 const GIT_REQUEST: &str = "capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=gitlab.acme.example\n\
      wwwauth[]=Basic realm=\"GitLab\"\n";
 
-/// Returns the program as it is released, built now if need be.
+/// Returns the path of the release program, and builds it if it is missing.
 fn static_program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -179,21 +184,21 @@ fn static_program() -> &'static Path {
     })
 }
 
-/// The static program, which is the release.
+/// Returns the command of the static program, which is the release.
 fn ours(home: &'static Home, args: &'static [&'static str]) -> impl Fn() -> Command {
     hit_of(static_program().to_owned(), home, args)
 }
 
-/// The program built for glibc, as `cargo install` makes it.
+/// Returns the command of the glibc build, as `cargo install` makes it.
 fn ours_plain(home: &'static Home, args: &'static [&'static str]) -> impl Fn() -> Command {
     hit_of(program(), home, args)
 }
 
 fn hit_of(program: PathBuf, home: &'static Home, args: &'static [&'static str]) -> impl Fn() -> Command {
-    // A run-time folder is in memory wherever there is one (`/run/user/UID`).
+    // A run-time folder is in memory on systems that have one (`/run/user/UID`).
     let memory = tempfile::tempdir_in("/dev/shm").ok();
     let run = memory.as_ref().map_or(home.run_dir(), |folder| folder.path().to_owned());
-    // The place for locks and marks is there from the first fetch on.
+    // The first fetch makes the folder for locks and marks.
     let place = |command: &mut Command| {
         command.env("XDG_RUNTIME_DIR", &run);
     };
@@ -209,7 +214,7 @@ fn hit_of(program: PathBuf, home: &'static Home, args: &'static [&'static str]) 
     }
 }
 
-/// Compiles the two empty programs, static C and Rust as `cargo build --release` makes it, beside this benchmark.
+/// Compiles two empty programs beside this benchmark: static C, and Rust as `cargo build --release` makes it.
 fn empty_programs() -> (PathBuf, PathBuf) {
     let folder = program().with_file_name("benchmarks");
     fs::create_dir_all(&folder).expect("a folder");
@@ -225,14 +230,14 @@ fn empty_programs() -> (PathBuf, PathBuf) {
     (c, rust)
 }
 
-/// A file with what a process reads on standard input.
+/// Returns a file with this text, for a process to read on standard input.
 fn input(text: &str) -> Stdio {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(text.as_bytes()).and_then(|()| file.rewind()).expect("write");
     file.into()
 }
 
-/// Instructions of a process, as callgrind counts them.
+/// Returns the instructions of a process, as callgrind counts them.
 fn instructions(command: &Command, text: &str) -> u64 {
     let profile = tempfile::NamedTempFile::new().expect("a file");
     let option = format!("--callgrind-out-file={}", profile.path().display());
@@ -241,7 +246,7 @@ fn instructions(command: &Command, text: &str) -> u64 {
     count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("callgrind said\n{said}"))
 }
 
-/// System calls of a process and its threads.
+/// Returns the system calls of a process and its threads.
 fn system_calls(command: &Command, text: &str) -> usize {
     let trace = tempfile::NamedTempFile::new().expect("a file");
     let path = trace.path().to_str().expect("a path in UTF-8");
@@ -250,7 +255,7 @@ fn system_calls(command: &Command, text: &str) -> usize {
     calls.lines().filter(|line| line.contains('(')).count()
 }
 
-/// Runs a command below another program; returns what that says on standard error.
+/// Runs a command below another program, and returns the standard error of both.
 fn watched(watcher: &str, options: &[&str], command: &Command, text: &str) -> String {
     let mut watched = Command::new(watcher);
     watched.args(options).arg(command.get_program()).args(command.get_args());
@@ -261,7 +266,7 @@ fn watched(watcher: &str, options: &[&str], command: &Command, text: &str) -> St
     said
 }
 
-/// What `git credential-store get` finds in a file of one line: what a hit is measured by.
+/// Returns the command `git credential-store get` with a file of one line, with which a hit is compared.
 fn credential_store(home: &'static Home, git: &str) -> Option<impl Fn() -> Command + use<>> {
     let exec_path = Command::new(git).arg("--exec-path").output().ok()?;
     let store = Path::new(String::from_utf8_lossy(&exec_path.stdout).trim()).join("git-credential-store");
@@ -275,7 +280,7 @@ fn credential_store(home: &'static Home, git: &str) -> Option<impl Fn() -> Comma
 
 const STORE_REQUEST: &str = "protocol=https\nhost=gitlab.acme.example\n";
 
-/// What was counted of one process.
+/// The counts of one process.
 struct Counted {
     name: String,
     instructions: u64,
@@ -287,7 +292,7 @@ fn counted(name: impl Into<String>, command: &Command, text: &str) -> Counted {
     Counted { name: name.into(), instructions, system_calls }
 }
 
-/// What a hit can be asked, with what comes on standard input, in the order of [`MOST_INSTRUCTIONS`].
+/// The commands of a hit, with their standard input, in the order of [`MOST_INSTRUCTIONS`].
 const QUESTIONS: [(&[&str], &str); 5] = [
     (&["kubectl"], ""),
     (&["token"], ""),
@@ -296,7 +301,7 @@ const QUESTIONS: [(&[&str], &str); 5] = [
     (&["get"], "{\"uri\":\"https://gitlab.acme.example/a\"}"),
 ];
 
-/// The hits of the static program.
+/// Counts the hits of the static program.
 fn counted_static(home: &'static Home) -> Vec<Counted> {
     QUESTIONS.iter().map(|(args, text)| counted(args.join(" "), &ours(home, args)(), text)).collect()
 }
@@ -324,7 +329,7 @@ fn count() {
     }
 }
 
-/// The limits that a hit has to keep, in what can be counted.
+/// Asserts the limits of a hit that can be counted.
 fn check() {
     let (home, _) = warm_home();
     for (row, (name, most)) in counted_static(home).iter().zip(MOST_INSTRUCTIONS) {
@@ -339,7 +344,7 @@ fn check() {
     let libraries = Command::new("ldd").arg(program()).output().expect("ldd");
     let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
     assert!(!["ssl", "crypto", "dbus"].iter().any(|name| libraries.contains(name)), "{libraries}");
-    // The limit is for the git of Debian 12. Newer ones are a tenth quicker.
+    // The limit is for the git of Debian 12. Newer versions are faster by a tenth.
     let gits = support::git::gits();
     let Some((git, _)) = gits.iter().find(|(_, is_new)| !is_new) else {
         return println!("glibc: not compared, there is no git older than 2.46");
@@ -351,7 +356,7 @@ fn check() {
     assert!(ratio <= MOST_OF_GIT, "token, glibc: {ratio:.2} of the time of `git credential-store get`");
 }
 
-/// A hit beside other programs that do as much or less.
+/// Compares a hit with other programs that do as much or less.
 fn hit() {
     let (c, rust) = empty_programs();
     let (home, _) = warm_home();
@@ -363,7 +368,7 @@ fn hit() {
         }
     };
     let mut processes = vec![Process::new("empty C, static", run(c)), Process::new("empty Rust, glibc", run(rust))];
-    // The system's git, and those that the tests use if they are others.
+    // The system's git, and the gits that the tests use if they differ.
     for (git, _) in support::git::gits() {
         let git = git.display().to_string();
         let Some(store) = credential_store(home, &git) else { continue };
@@ -386,7 +391,7 @@ fn hit() {
         processes.push(Process::fed("`docker-credential-ecr-login get`, cached (Go)", registry, move || {
             let mut command = Command::new(&ecr);
             command.arg("get").env_clear().env("HOME", home.path()).env("AWS_REGION", "us-east-1");
-            // Should the cache not do, it finds no way out.
+            // If the cache does not work, the program cannot reach the network.
             command
                 .env("AWS_ACCESS_KEY_ID", ECR_KEY)
                 .env("AWS_SECRET_ACCESS_KEY", "x")
@@ -416,7 +421,7 @@ fn hit() {
     in_turns(600, &processes);
 }
 
-/// What people write who have no helper.
+/// A script as users without a helper write it.
 const CACHED_SCRIPT: &str = r#"#!/bin/bash
 cache=$HOME/token.json
 if [ -r "$cache" ] && [ "$(jq .expires_at "$cache")" -gt $(($(date +%s) + 60)) ]; then
@@ -427,7 +432,7 @@ else
 fi
 "#;
 
-/// The cache of gke-gcloud-auth-plugin is for the current context of the kubeconfig.
+/// The cache of gke-gcloud-auth-plugin belongs to the current context of the kubeconfig.
 const GKE_KUBECONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
 "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
 "clusters": [{"name": "c", "cluster": {"server": "https://localhost:1"}}], "users": [{"name": "u", "user": {}}]}"#;
@@ -436,7 +441,8 @@ const GKE_CACHE: &str =
 
 const ECR_KEY: &str = "AKIDEXAMPLE";
 
-/// The cache of amazon-ecr-credential-helper 0.6: keyed by region, access key (with the MD5 of nothing behind it) and registry.
+/// Writes the cache of amazon-ecr-credential-helper 0.6. Its key has the region, the access key followed by the MD5 of
+/// an empty text, and the registry.
 fn ecr_cache(home: &Home) {
     use base64::Engine;
     let of_nothing = [0xd4, 0x1d, 0x8c, 0xd9, 0x8f, 0x00, 0xb2, 0x04, 0xe9, 0x80, 0x09, 0x98, 0xec, 0xf8, 0x42, 0x7e];
@@ -457,7 +463,7 @@ fn ecr_cache(home: &Home) {
     home.write(".ecr/cache.json", cache.to_string(), 0o600);
 }
 
-/// A fetch, beside curl doing the same POST: one CA file, TLS 1.3, loopback.
+/// Compares a fetch with curl and the same POST: one CA file, TLS 1.3, loopback.
 fn miss() {
     let (home, issuer) = warm_home();
     let ca = home.path().join("ca.pem");
@@ -481,7 +487,8 @@ fn miss() {
     );
 }
 
-/// Many cold processes at once, at a server that takes 100 ms, and at one that fails after that time.
+/// Runs many processes with an empty cache at once: with a server that takes 100 ms, and with one that fails after 100
+/// ms.
 fn storm() {
     println!(
         "| processes at once | requests | wall ms | failing: requests | failing: wall ms |\n|---|---|---|---|---|"
@@ -508,7 +515,7 @@ fn storm() {
     }
 }
 
-/// A hit with much beside it: other identities in the cache, other profiles in the configuration.
+/// Measures a hit with many other identities in the cache, and with many other profiles in the configuration.
 fn scale() {
     let (alone, _) = warm_home();
     let (crowded, _) = warm_home();

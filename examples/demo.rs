@@ -1,5 +1,6 @@
-//! The main job, shown on one machine with nothing but Rust: a control plane of its own on loopback (real HTTPS, a
-//! private CA), and the program asked as kubectl asks it. Run it with `cargo demo`.
+//! Demonstrates the main job on one machine with nothing but Rust. Run it with `cargo demo`.
+//!
+//! It starts a control plane on loopback (real HTTPS, a private CA) and calls the program as kubectl does.
 
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a demonstration prints")]
 
@@ -13,9 +14,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let program = build()?;
     let home = tempfile::tempdir()?;
     let issuer = Issuer::start();
-    println!("A control plane of our own answers at {}\n", issuer.url());
+    println!("The demonstration's own control plane answers at {}\n", issuer.url());
 
-    // What a user would have: the application's secret in a file, and one profile.
+    // A user's files: the application's secret, and a configuration with one profile.
     let (secret, ca) = (home.path().join("client-secret"), home.path().join("ca.pem"));
     write_private(&secret, CLIENT_SECRET)?;
     write_private(&ca, issuer.ca_pem())?;
@@ -39,10 +40,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     kubectl(&program, home.path(), &issuer)
 }
 
-/// Through kubectl too, where there is one: it calls the program by itself and sends the token along.
+/// Runs kubectl if it is installed. kubectl calls the program itself and sends the token.
 fn kubectl(program: &Path, home: &Path, issuer: &Issuer) -> Result<(), Box<dyn Error>> {
     if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
-        println!("There is no kubectl on this machine; with one, this would go on through it.");
+        println!("kubectl is not installed on this machine, so the demonstration ends here.");
         return Ok(());
     }
     let kubeconfig = home.join("kubeconfig");
@@ -57,7 +58,7 @@ fn kubectl(program: &Path, home: &Path, issuer: &Issuer) -> Result<(), Box<dyn E
     write_private(&kubeconfig, &entry.to_string())?;
     println!("$ kubectl get --raw /whoami       # with a kubeconfig whose user is runai-credential");
     let before = issuer.requests().len();
-    // Our control plane knows no such path; what matters is the header that kubectl sent.
+    // The control plane has no such path. The demonstration looks only at the header that kubectl sent.
     let kubeconfig = kubeconfig.to_string_lossy().into_owned();
     let _ = call(Path::new("kubectl"), home, &["get", "--raw", "/whoami", "--kubeconfig", &kubeconfig], &[])?;
     let requests = issuer.requests();
@@ -77,9 +78,9 @@ fn kubectl(program: &Path, home: &Path, issuer: &Issuer) -> Result<(), Box<dyn E
 fn build() -> Result<PathBuf, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    // Together with this package: cargo then chooses the same features of all dependencies, and builds none a second time.
+    // With this package in the same build, cargo selects the same features of all dependencies and builds none twice.
     build.args(["build", "--quiet", "--locked", "--package", "runai-credential", "--package", "demo"]);
-    // Build scripts of dependencies that look at these variables would run again.
+    // These variables would make build scripts of dependencies run again.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
@@ -100,7 +101,7 @@ fn call(program: &Path, home: &Path, args: &[&str], vars: &[(&str, &str)]) -> Re
     Ok(command.output()?)
 }
 
-/// What the program answers, its long tokens cut.
+/// Returns the program's answer with its long tokens shortened.
 fn ask(program: &Path, home: &Path, args: &[&str], vars: &[(&str, &str)]) -> Result<String, Box<dyn Error>> {
     let output = call(program, home, args, vars)?;
     if !output.status.success() {
@@ -114,7 +115,7 @@ fn ask(program: &Path, home: &Path, args: &[&str], vars: &[(&str, &str)]) -> Res
     Ok(cut.collect::<Vec<_>>().join("\""))
 }
 
-/// A file that nobody else may read or write.
+/// Writes a file that only this user may read or write.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;

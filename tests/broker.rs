@@ -1,5 +1,5 @@
-//! The policy of `src/broker.rs` as processes see it: one fetch for all, one failure for all, and nothing lost when a
-//! process dies in the middle.
+//! Tests of the module `broker` with whole processes: they share one fetch or one failure, and a process that dies
+//! loses nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use support::*;
 
-/// A home with the usual profile for `issuer`, changed by `change`.
+/// Returns a home with the usual profile for `issuer`, changed by `change`.
 fn home_with(issuer: &Issuer, change: impl FnOnce(&mut Value)) -> Home {
     let home = Home::new();
     let mut config = home.keycloak(issuer);
@@ -22,21 +22,23 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// The first call fetches and stores both tokens. Later calls find them in the cache and send no request.
 #[test]
-fn a_second_call_makes_no_request() {
+fn second_call_sends_no_request() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     let first = home.run(["token"]);
     first.code(0).silent().stdout_is(format!("{}\n", issuer.last_token()));
     home.run(["token"]).code(0).silent().stdout_is(&first.stdout);
     home.run(["kubectl"]).code(0).silent().stdout_has(&issuer.last_token());
-    // Both tokens of the answer were kept.
+    // The cache has both tokens of the answer.
     home.run(["token", "--bearer", "id_token"]).code(0).stdout_is(format!("{}\n", issuer.last_id_token()));
     assert_eq!((issuer.token_requests(), issuer.connections()), (1, 1));
 }
 
+/// 200 processes that start with an empty cache send one request and print the same token.
 #[test]
-fn two_hundred_cold_processes_make_one_request() {
+fn two_hundred_cold_processes_send_one_request() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     issuer.set_delay(millis(100));
@@ -48,9 +50,10 @@ fn two_hundred_cold_processes_make_one_request() {
     assert_eq!(issuer.token_requests(), 1);
 }
 
-/// Fifty calls that all have to fail take no longer together than two of them one after the other.
+/// 50 calls that fail at the same time share the failure. Together they take at most as long as two of them in
+/// sequence.
 #[test]
-fn a_failure_is_shared_by_those_who_wait() {
+fn waiting_processes_share_one_failure() {
     for (name, answer, code, requests) in [
         ("slow and failing", Answer::runai_error(503, "Please try again in few minutes.").after(millis(400)), 5, 6),
         ("denied", Answer::oauth_error(401, "unauthorized_client", "Invalid client").after(millis(400)), 4, 1),
@@ -61,7 +64,7 @@ fn a_failure_is_shared_by_those_who_wait() {
         let alone = home.run(["token"]);
         alone.code(code);
         let before = issuer.token_requests();
-        // The memory of a refusal would make the storm trivial.
+        // A stored refusal would answer all calls without a request.
         std::fs::remove_dir_all(home.cache_dir()).expect("an empty cache");
         let outcomes = home.spawn_many(50, ["token"]);
         let slowest = outcomes.iter().map(|outcome| outcome.elapsed).max().unwrap_or_default();
@@ -69,18 +72,19 @@ fn a_failure_is_shared_by_those_who_wait() {
             outcome.code(code).stderr_is(&alone.stderr);
         }
         assert!(slowest < alone.elapsed * 2 + millis(300), "{name}: {slowest:?}, alone {:?}", alone.elapsed);
-        // Those who came while one was at it share its failure; a second round is for those who came after.
+        // Calls that wait during a fetch share its failure. A second fetch serves the calls that came later.
         assert!(issuer.token_requests() - before <= requests, "{name}: {} requests", issuer.token_requests() - before);
     }
 }
 
+/// A waiting process takes over when the fetching process is killed. No temporary file is left.
 #[test]
-fn a_killed_fetch_is_taken_over_and_leaves_nothing_behind() {
+fn killed_fetch_is_taken_over_cleanly() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     issuer.set_delay(millis(600));
     let mut first = Running::start(&mut home.command(["token"]));
-    // It has the lock once its request is under way.
+    // The process has the lock once its request is under way.
     while issuer.token_requests() == 0 {
         std::thread::sleep(millis(5));
     }
@@ -99,7 +103,7 @@ fn a_killed_fetch_is_taken_over_and_leaves_nothing_behind() {
     );
 }
 
-/// The extensions of the files in the cache and the place of locks.
+/// Returns the extensions of the files in the cache and in the folder of locks.
 fn kinds_of_files(home: &Home) -> Vec<String> {
     let files: BTreeMap<PathBuf, u32> = home.files();
     let kept = files.keys().filter(|path| path.starts_with("cache") || path.starts_with("run"));
@@ -109,8 +113,9 @@ fn kinds_of_files(home: &Home) -> Vec<String> {
     kinds
 }
 
+/// A stopped process holds the lock. Another call waits for half of its timeout and still gets a token.
 #[test]
-fn a_process_that_stops_with_the_lock_delays_the_others_and_no_more() {
+fn stopped_lock_holder_only_delays_others() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |profile| profile["timeout"] = json!("2s"));
     issuer.fail_first(1, Answer::hang());
@@ -128,12 +133,13 @@ fn a_process_that_stops_with_the_lock_delays_the_others_and_no_more() {
     stuck.finish();
 }
 
-/// A server that takes longer than anybody is ready to wait for the lock: two requests, and an answer for everybody.
+/// The server needs more time than a process waits for the lock. All processes get a token, with at most three
+/// requests.
 #[test]
-fn a_server_slower_than_the_patience_of_the_others_serves_them_all() {
+fn server_slower_than_lock_serves_all() {
     let issuer = Issuer::start();
-    // The lock is waited for half of that, and by the second in line for seven eighths; in between there is room for a slow
-    // machine.
+    // A process waits half of the timeout for the first lock, and until seven eighths of it for the second. The
+    // server's delay lies between, with a margin for a slow machine.
     let home = home_with(&issuer, |profile| profile["timeout"] = json!("4s"));
     issuer.set_delay(millis(2800));
     for outcome in home.spawn_many(8, ["token"]) {
@@ -142,9 +148,9 @@ fn a_server_slower_than_the_patience_of_the_others_serves_them_all() {
     assert!(issuer.token_requests() <= 3, "{} requests", issuer.token_requests());
 }
 
-/// Where a fetch leaves nothing that others could share, they do not queue for their own.
+/// If an answer cannot be stored for others, the waiting processes fetch at once and not one after the other.
 #[test]
-fn what_cannot_be_shared_is_not_waited_for_one_after_the_other() {
+fn unshareable_answers_are_fetched_in_parallel() {
     let unshared = json!({ "access_token": "opaque", "token_type": "Bearer" });
     for (name, args, place, answer, requests) in [
         ("a token of unknown lifetime", ["token", "-n"], None, Answer::json(200, unshared), 10),
@@ -176,10 +182,10 @@ fn what_cannot_be_shared_is_not_waited_for_one_after_the_other() {
     }
 }
 
-/// A profile that somebody describes in the environment, in the words of a profile of the file and without its secret,
-/// finds nothing of it, and leaves nothing to it.
+/// A profile from the environment shares no token with a profile of the file, even if both have the same values. It
+/// cannot read the file's token without the secret.
 #[test]
-fn a_profile_of_the_environment_shares_nothing_with_one_of_the_file() {
+fn env_profile_shares_no_token_with_file() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     let own = home.run(["token"]).code(0).stdout.clone();
@@ -194,21 +200,21 @@ fn a_profile_of_the_environment_shares_nothing_with_one_of_the_file() {
     let other = described(CLIENT_SECRET).code(0).stdout.clone();
     assert_ne!(other, own);
     home.run(["token"]).code(0).stdout_is(&own);
-    // Other roots of trust are another identity too: who answers to them may be somebody else.
+    // Other trusted roots are another identity: another server may have a certificate under them.
     let outcome = home.run_with(["token"], |command| {
         command.env("RUNAI_URL", issuer.url()).env("RUNAI_REALM", REALM).env("RUNAI_CLIENT_ID", CLIENT_ID);
         command.env("RUNAI_CLIENT_SECRET", "not the secret").env("SSL_CERT_FILE", &ca);
     });
     outcome.code(4).stdout_is("");
-    // And so is another configuration file, which may not bind the token to anything.
+    // Another configuration file is another identity: its profile may allow the token for any host.
     let elsewhere = home.write("elsewhere.json", std::fs::read(home.config_file()).expect("the file"), 0o600);
     let elsewhere = elsewhere.display().to_string();
     assert_ne!(home.run(["--config", &elsewhere, "token"]).code(0).stdout, own);
 }
 
-/// Lock and marks stand in one place, and another is not touched.
+/// The program puts the lock and the marks into the first usable folder and does not touch the next one.
 #[test]
-fn the_first_place_for_locks_is_the_only_one() {
+fn locks_use_only_the_first_folder() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     let temporary = home.path().join("tmp");
@@ -233,9 +239,9 @@ fn the_first_place_for_locks_is_the_only_one() {
     assert_eq!(std::fs::read_dir(&temporary).expect("the folder").count(), 1);
 }
 
-/// An issuer may give the same token again for as long as it lives: then that is the best there is, for all.
+/// An issuer may return the same token for as long as it lives. All 20 callers accept it, with at most two requests.
 #[test]
-fn an_issuer_that_repeats_its_token_is_asked_once() {
+fn repeated_token_serves_all_callers() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     let token = home.run(["token", "-n"]).code(0).stdout.clone();
@@ -248,8 +254,9 @@ fn an_issuer_that_repeats_its_token_is_asked_once() {
     assert!(issuer.token_requests() - before <= 2, "{} requests", issuer.token_requests() - before);
 }
 
+/// The program creates files with mode 0600 and folders with 0700, even with a umask of 0.
 #[test]
-fn files_are_private_whatever_the_umask() {
+fn files_are_private_with_open_umask() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     let mut command = std::process::Command::new("sh");
@@ -265,6 +272,7 @@ fn files_are_private_whatever_the_umask() {
     }
 }
 
+/// Profiles that differ in scope, audience, resource, authentication or api have separate cache records.
 #[test]
 fn different_identities_never_share_a_token() {
     let issuer = Issuer::start();
@@ -292,8 +300,10 @@ fn different_identities_never_share_a_token() {
     assert_eq!(issuer.token_requests(), names.len());
 }
 
+/// `--refresh` replaces a cached token. `--min-validity` accepts a cached token that lives long enough, and fails if no
+/// token can.
 #[test]
-fn refresh_gets_another_token_and_min_validity_a_long_one() {
+fn refresh_and_min_validity_replace_token() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     issuer.set_lifetime(Duration::from_secs(600));
@@ -309,8 +319,9 @@ fn refresh_gets_another_token_and_min_validity_a_long_one() {
     );
 }
 
+/// 100 processes report the same refused token. The program sends one request, and all of them get the new token.
 #[test]
-fn a_refused_token_is_replaced_once_for_all_who_report_it() {
+fn reported_token_is_replaced_only_once() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     let refused = home.run(["token"]).code(0).stdout.clone();
@@ -325,14 +336,15 @@ fn a_refused_token_is_replaced_once_for_all_who_report_it() {
         outcome.code(0).stdout_is(&fresh).silent();
     }
     assert_eq!(issuer.token_requests(), 2);
-    // A late report of the old token costs nothing, and neither does rubbish.
+    // A late report of the old token sends no request, and neither does a malformed one.
     report(&home).code(0).stdout_is(&fresh);
     home.run_fed(["token", "--rejected-stdin"], "not a token\n").code(2).stdout_is("");
     assert_eq!(issuer.token_requests(), 2);
 }
 
+/// A reported token is removed from the cache even if the server gives no new one.
 #[test]
-fn a_refused_token_is_forgotten_even_if_there_is_no_other() {
+fn reported_token_is_removed_without_replacement() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     let refused = home.run(["token"]).code(0).stdout.clone();
@@ -341,8 +353,9 @@ fn a_refused_token_is_forgotten_even_if_there_is_no_other() {
     home.run(["token"]).code(5).stdout_is("");
 }
 
+/// With `cache` set to `none`, each call sends a request and writes no file.
 #[test]
-fn without_a_cache_each_call_asks() {
+fn call_without_cache_sends_request() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |profile| profile["cache"] = json!("none"));
     home.run(["token"]).code(0).silent();
@@ -351,8 +364,9 @@ fn without_a_cache_each_call_asks() {
     assert!(kinds_of_files(&home).is_empty());
 }
 
+/// A client that calls again after a refusal sends one request. A corrected secret is used at once.
 #[test]
-fn a_client_that_retries_a_refusal_asks_once_and_a_corrected_secret_works_at_once() {
+fn refusal_is_remembered_until_secret_changes() {
     let issuer = Issuer::start();
     let home = home_with(&issuer, |_| {});
     home.write("secret", "wrong\n", 0o600);

@@ -1,5 +1,5 @@
-//! `docker`: what a client that speaks the protocol of docker's credential helpers sees. The clients themselves are in
-//! `integrations/docker.rs`.
+//! Tests of `docker` with requests in the protocol of docker's credential helpers. `integrations/docker.rs` tests real
+//! clients.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use support::*;
 const NOT_FOUND: &str = "credentials not found in native keychain\n";
 const REGISTRY: &str = "https://registry.acme.example:5000";
 
-/// A home whose profile serves these hosts.
+/// Returns a home whose profile serves these hosts.
 fn home_for(issuer: &Issuer, hosts: &[&str]) -> Home {
     let home = Home::new();
     home.keycloak_with(issuer, json!({"hosts": hosts}));
@@ -20,7 +20,7 @@ fn get(home: &Home, server: &str) -> Outcome {
     home.run_fed(["docker", "get"], server)
 }
 
-/// A failure of ours: the reason on standard output as well.
+/// Asserts a failure: the program prints the reason on standard output as well, because the clients show only that.
 #[track_caller]
 fn fails(outcome: &Outcome, what: &str) {
     outcome.code(1).stdout_has(what);
@@ -29,8 +29,9 @@ fn fails(outcome: &Outcome, what: &str) {
     assert_eq!((outcome.stdout.lines().count(), outcome.stderr.lines().count()), (1, 2), "{outcome}");
 }
 
+/// `get` returns the token for each spelling of a listed host, and sends one request for all of them.
 #[test]
-fn get_answers_for_every_spelling_of_our_hosts() {
+fn get_serves_every_spelling_of_hosts() {
     let issuer = Issuer::start();
     let home = home_for(&issuer, &[REGISTRY, "https://gitlab.acme.example", "http://127.0.0.1:5001"]);
     for server in [
@@ -55,8 +56,9 @@ fn get_answers_for_every_spelling_of_our_hosts() {
     assert_eq!(issuer.token_requests(), 1);
 }
 
+/// docker compares this text (`credentials/error.go`).
 #[test]
-fn what_is_not_ours_is_not_found_in_the_very_words() {
+fn docker_get_unknown_server_prints_not_found() {
     let issuer = Issuer::start();
     let home = home_for(&issuer, &[REGISTRY, "http://127.0.0.1:5001"]);
     for server in [
@@ -85,8 +87,9 @@ fn what_is_not_ours_is_not_found_in_the_very_words() {
     assert_eq!(issuer.connections(), 0);
 }
 
+/// `get`, `store` and `erase` refuse a request without a server or a user name, and one of more than 64 KiB.
 #[test]
-fn requests_that_say_nothing() {
+fn empty_or_oversized_request_is_refused() {
     let home = Home::new();
     for verb in ["get", "erase"] {
         for server in ["", "\n", " \r\n"] {
@@ -103,9 +106,9 @@ fn requests_that_say_nothing() {
     }
 }
 
-/// What is ours and fails is never "not found", which a client takes for "go on without".
+/// A failure for a listed host is never "not found", because a client then continues without a credential.
 #[test]
-fn a_failure_is_said_on_both_streams() {
+fn failure_is_printed_on_both_streams() {
     let home = Home::new();
     fails(&get(&home, "registry.acme.example:5000"), "there is no configuration file ");
 
@@ -128,8 +131,9 @@ fn a_failure_is_said_on_both_streams() {
     home.run(["docker", "list"]).code(0).silent().stdout_is("{}\n");
 }
 
+/// A host that two profiles list is an error for `get`, and `list` omits it. A URL scheme or `--profile` resolves it.
 #[test]
-fn a_host_that_two_profiles_claim() {
+fn host_claimed_twice_is_an_error() {
     let issuer = Issuer::start();
     let home = Home::new();
     let mut config = home.keycloak(&issuer);
@@ -147,18 +151,18 @@ fn a_host_that_two_profiles_claim() {
         assert!(outcome.stdout.contains("\"prod\"") && outcome.stdout.contains("\"other\""), "{outcome}");
     }
     assert_eq!(issuer.connections(), 0);
-    // A scheme says which.
+    // The scheme of the URL decides.
     assert_eq!(get(&home, "https://127.0.0.1:5001").code(0).json()["Username"], "oauth2");
     assert_eq!(get(&home, "http://127.0.0.1:5001").code(0).json()["Username"], "other");
     let named = home.run_fed(["docker", "--profile", "other", "get"], "registry.acme.example:5000");
     assert_eq!(named.code(0).json()["Username"], "other");
-    // Only what is certain is listed.
+    // `list` omits ambiguous hosts.
     assert_eq!(home.run(["docker", "list"]).code(0).silent().json(), json!({"mine.example": "oauth2"}));
 }
 
-/// BuildKit keeps what it gets for ten minutes.
+/// `get` returns a token that lives at least ten more minutes: BuildKit keeps it for that long.
 #[test]
-fn the_token_has_ten_minutes_left() {
+fn served_token_lives_ten_more_minutes() {
     let issuer = Issuer::start();
     let home = home_for(&issuer, &[REGISTRY]);
     let ago = |seconds| Machine { behind: std::time::Duration::from_secs(seconds), ..Machine::of(&home) };
@@ -177,8 +181,9 @@ fn the_token_has_ten_minutes_left() {
     assert_eq!(issuer.token_requests(), 3);
 }
 
+/// `store` accepts the token that `get` serves for the host. It refuses every other secret and writes nothing.
 #[test]
-fn store_takes_the_token_that_is_served_and_nothing_else() {
+fn store_accepts_only_the_served_token() {
     let issuer = Issuer::start();
     let home = home_for(&issuer, &[REGISTRY]);
     let store = |server: &str, secret: &str| {
@@ -208,8 +213,9 @@ fn store_takes_the_token_that_is_served_and_nothing_else() {
     assert_eq!(issuer.token_requests(), 1);
 }
 
+/// `erase` removes the cached token of a listed host and ignores other hosts. It sends no request.
 #[test]
-fn erase_drops_the_token_of_our_hosts_and_asks_nobody() {
+fn erase_drops_token_without_any_request() {
     let issuer = Issuer::start();
     let home = home_for(&issuer, &[REGISTRY]);
     let is_token = |path: &&std::path::PathBuf| {
@@ -234,11 +240,11 @@ fn erase_drops_the_token_of_our_hosts_and_asks_nobody() {
         assert_eq!(tokens(), 1);
         erase(server);
         assert_eq!(tokens(), 0, "{server}");
-        // docker erases twice, or under four names.
+        // docker erases a login twice, or under four names.
         erase(server);
         assert_eq!(issuer.connections(), requests);
     }
-    // The id token goes as well.
+    // The ID token is erased as well.
     get(&home, "registry.acme.example:5000").code(0);
     home.run_fed(["docker", "--bearer", "id_token", "erase"], "registry.acme.example:5000").code(0);
     assert_eq!(tokens(), 0);
@@ -246,8 +252,9 @@ fn erase_drops_the_token_of_our_hosts_and_asks_nobody() {
     home.run_fed(["docker", "erase"], "r.example").code(0).stdout_is("").stderr_has("not JSON");
 }
 
+/// `list` names the hosts for which `get` has a cached token and needs no request.
 #[test]
-fn list_names_what_get_answers_at_once() {
+fn list_names_hosts_with_cached_token() {
     let issuer = Issuer::start();
     let home = home_for(&issuer, &[REGISTRY, "https://gitlab.acme.example", "http://127.0.0.1:5001"]);
     let list = || home.run_fed(["docker", "list"], "unused");
@@ -267,7 +274,7 @@ fn list_names_what_get_answers_at_once() {
         get(&home, server).code(0).silent();
     }
     assert_eq!(issuer.connections(), before);
-    // Standard input is nothing to it: not even a terminal or a pipe that stays open is a reason to wait.
+    // `list` does not read standard input: a terminal or an open pipe must not make it wait.
     home.run(["docker", "list"]).code(0).silent();
 
     home.write(home.config_file(), "{", 0o600);
@@ -275,8 +282,9 @@ fn list_names_what_get_answers_at_once() {
     Home::new().run(["docker", "list"]).code(0).stdout_is("{}\n").stderr_has("there is no configuration file");
 }
 
+/// `get`, `list` and `erase` work with a profile from environment variables.
 #[test]
-fn the_profile_of_the_environment() {
+fn env_profile_serves_docker_without_file() {
     let issuer = Issuer::start();
     let home = Home::new();
     let ca = home.write("ca.pem", issuer.ca_pem(), 0o644);
@@ -300,7 +308,7 @@ fn the_profile_of_the_environment() {
     assert_eq!(run("list", "").code(0).silent().json()["registry.acme.example:5000"], "oauth2");
     run("erase", "registry.acme.example:5000").code(0).silent();
     run("list", "").code(0).silent().stdout_is("{}\n");
-    // There is not always a home in CI, and so no place for a file.
+    // A CI job may have no home directory, and so no path for a configuration file.
     let mut command = home.command(["docker", "get"]);
     command.env("RUNAI_URL", issuer.url()).env("RUNAI_REALM", REALM).env("RUNAI_CA_FILE", &ca);
     command.env("RUNAI_CLIENT_ID", CLIENT_ID).env("RUNAI_CLIENT_SECRET", CLIENT_SECRET).env("RUNAI_HOSTS", REGISTRY);
@@ -310,9 +318,10 @@ fn the_profile_of_the_environment() {
     running.finish().code(0).silent();
 }
 
-/// By a link and by a copy, which is what installers make.
+/// Called as `docker-credential-runai`, the program accepts only the verbs of docker's protocol. Installers make a link
+/// or a copy with this name.
 #[test]
-fn under_the_name_of_a_helper() {
+fn helper_name_selects_docker_protocol() {
     let issuer = Issuer::start();
     let home = home_for(&issuer, &[REGISTRY]);
     home.install("docker-credential-runai");

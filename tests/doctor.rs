@@ -1,4 +1,4 @@
-//! `doctor`: each fault that is planted is named with its remedy, and a good set-up gets a clean bill.
+//! Tests of `doctor`: it names each fault with a remedy, and reports a correct setup as healthy.
 
 use std::os::unix::fs::symlink;
 
@@ -23,7 +23,7 @@ users:
       interactiveMode: Never
 ";
 
-/// A set-up in which everything is well: git, docker and kubectl call us. `None`: kubectl is not at hand.
+/// Returns a correct setup: git, docker and kubectl call the program. `None`: kubectl is not installed.
 fn healthy(issuer: &Issuer) -> Option<Home> {
     let home = Home::new();
     home.keycloak_with(issuer, json!({"hosts": ["https://git.example", "https://reg.example:5000"]}));
@@ -44,7 +44,7 @@ fn change(home: &Home, key: &str, value: Value) {
     home.config(&config);
 }
 
-/// The steps with this outcome, and all that is said of them.
+/// Returns the steps with this outcome, each with its description and remedy.
 fn steps(outcome: &Outcome, wanted: &str) -> Vec<(String, String)> {
     let report = outcome.json();
     let steps = report["steps"].as_array().expect("steps").iter().filter(|step| step["outcome"] == wanted);
@@ -52,7 +52,7 @@ fn steps(outcome: &Outcome, wanted: &str) -> Vec<(String, String)> {
     steps.map(|step| (text(&step["step"]), format!("{} / {}", text(&step["what"]), text(&step["remedy"])))).collect()
 }
 
-/// What `doctor` names, as `(step, part of what it says)`, and nothing else.
+/// Asserts that `doctor` names these faults, as `(step, part of the text)`, and no others.
 #[track_caller]
 fn names(outcome: &Outcome, wanted: &str, faults: &[(&str, &str)]) {
     let found = steps(outcome, wanted);
@@ -62,7 +62,7 @@ fn names(outcome: &Outcome, wanted: &str, faults: &[(&str, &str)]) {
     }
 }
 
-/// The `Date` of a server whose clock is this many seconds behind ours.
+/// Returns the `Date` header of a server whose clock is this many seconds behind.
 fn date(behind: i64) -> String {
     let now = clock::now().unix_ms / 1000;
     let there = chrono::DateTime::from_timestamp(now - behind, 0).expect("a time");
@@ -73,8 +73,9 @@ fn doctor(home: &Home) -> Outcome {
     home.run(["doctor", "--format", "json"])
 }
 
+/// With a correct setup, `doctor` reports each step as ok and prints no secret and no token.
 #[test]
-fn a_healthy_set_up_gets_a_clean_bill() {
+fn healthy_setup_reports_no_faults() {
     let issuer = Issuer::start();
     let Some(home) = healthy(&issuer) else { return };
     issuer.script(|_, _| Answer::grant().header("date", &date(0)));
@@ -110,8 +111,9 @@ fn a_healthy_set_up_gets_a_clean_bill() {
     }
 }
 
+/// `doctor` names a wrong secret, realm, address, certificate, proxy, configuration or audience, each with a remedy.
 #[test]
-fn faults_of_the_call_are_named() {
+fn doctor_names_each_call_fault() {
     let issuer = Issuer::start();
     let Some(home) = healthy(&issuer) else { return };
     let good: Value = serde_json::from_slice(&std::fs::read(home.config_file()).expect("it")).expect("JSON");
@@ -143,7 +145,7 @@ fn faults_of_the_call_are_named() {
 
     change(&home, "client_secret", json!({"env": "NOT_SET"}));
     names(doctor(&home).code(3), "failed", &[("secret", "set NOT_SET")]);
-    // Two at once, far from each other.
+    // Two faults at once, in different steps.
     change(&home, "url", json!("https://no-such-host.invalid"));
     names(doctor(&home).code(3), "failed", &[("secret", "set NOT_SET"), ("name", "no-such-host.invalid")]);
     home.config(&good);
@@ -162,15 +164,16 @@ fn faults_of_the_call_are_named() {
     names(home.run(["doctor", "--format", "json", "--audience", "kube"]).code(0), "failed", &[]);
 }
 
+/// `doctor` warns about a fault that does not make a call fail, and exits with 0.
 #[test]
-fn what_a_call_survives_is_a_warning() {
+fn survivable_fault_is_only_a_warning() {
     let issuer = Issuer::start();
     let Some(home) = healthy(&issuer) else { return };
     issuer.script(|_, _| Answer::grant().header("date", &date(600)));
     names(doctor(&home).code(0), "warning", &[("clock", "10 min ahead of the server's / set it by NTP")]);
     issuer.behave();
 
-    // Not even root can write below a file.
+    // Even root cannot write below a regular file.
     let cache = home.write("a-file", "", 0o600).join("cache");
     let outcome = home.run_with(["doctor", "--format", "json"], |command| {
         command.env("RUNAI_CREDENTIAL_CACHE_DIR", &cache);
@@ -191,8 +194,9 @@ fn what_a_call_survives_is_a_warning() {
     home.run(["doctor"]).code(0).stdout_has("A call would succeed. Warnings: 1");
 }
 
+/// `doctor` names faults in the setup of git, kubectl and docker, each with a remedy.
 #[test]
-fn faults_of_the_tools_are_named() {
+fn doctor_names_each_tool_fault() {
     let issuer = Issuer::start();
     let Some(home) = healthy(&issuer) else { return };
     std::fs::remove_file(home.path().join("bin/git-credential-runai")).expect("remove it");
@@ -234,8 +238,9 @@ fn faults_of_the_tools_are_named() {
     names(doctor(&home).code(3), "failed", &[("docker", "cannot be read")]);
 }
 
+/// `doctor` names a locked keyring and a missing one as faults of the secret.
 #[test]
-fn a_locked_keyring_is_named() {
+fn doctor_names_locked_or_missing_keyring() {
     let issuer = Issuer::start();
     let Some(home) = healthy(&issuer) else { return };
     let mut session = Session::start(&home);
@@ -243,7 +248,7 @@ fn a_locked_keyring_is_named() {
     home.run_fed(login, CLIENT_SECRET).code(0);
     names(doctor(&home).code(0), "failed", &[]);
     session.lock();
-    names(doctor(&home).code(3), "failed", &[("secret", "it is locked, and nobody unlocked it / unlock it")]);
+    names(doctor(&home).code(3), "failed", &[("secret", "it is locked, and the user did not unlock it / unlock it")]);
     session.end_keyring();
     names(doctor(&home).code(3), "failed", &[("secret", "no keyring answers on the session bus")]);
 }

@@ -1,4 +1,4 @@
-//! `exec`: a program beside a file with a token that stays fresh.
+//! Tests of `exec`: it runs a program and keeps a token file fresh for it.
 
 #![allow(clippy::disallowed_methods, reason = "the rule of clippy.toml is for src/: tests have a clock and variables")]
 
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use support::*;
 
-/// The folders of token files below a home's run-time folder.
+/// Returns the folders of token files in a home's run-time folder.
 fn folders(home: &Home) -> Vec<PathBuf> {
     let entries = fs::read_dir(home.run_dir()).expect("the run-time folder").map(|entry| entry.expect("an entry"));
     entries
@@ -24,12 +24,12 @@ fn folders(home: &Home) -> Vec<PathBuf> {
         .collect()
 }
 
-/// `exec -- sh -c SCRIPT`.
+/// Returns the arguments `exec -- sh -c SCRIPT`.
 fn shell(script: &str) -> [&str; 5] {
     ["exec", "--", "sh", "-c", script]
 }
 
-/// Waits until something holds; the bound is for a test that fails.
+/// Waits until a condition holds. The limit of 30 s makes a failing test end.
 #[track_caller]
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -39,7 +39,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A home whose profile is this issuer's.
+/// Returns an issuer and a home whose profile uses it.
 fn start() -> (Issuer, Home) {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
@@ -60,8 +60,10 @@ fn signal(pid: u32, name: &str) {
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
+/// Only the user can read the token file. It contains only the token, and `exec` removes it. The environment of the
+/// program does not contain the token.
 #[test]
-fn the_file_is_private_and_holds_the_token_and_nothing_is_left() {
+fn token_file_is_private_and_removed() {
     let (issuer, home) = start();
     let script = r#"
         stat -c '%a %F' "$BEARER_TOKEN_FILE" "${BEARER_TOKEN_FILE%/*}"
@@ -72,14 +74,15 @@ fn the_file_is_private_and_holds_the_token_and_nothing_is_left() {
     "#;
     let outcome = home.run(shell(script));
     let token = issuer.last_token();
-    // `grep -c` has found nothing, and fails.
+    // `grep -c` finds nothing and exits with 1.
     outcome.silent().stdout_is(format!("600 regular file\n700 directory\ntoken\nrun\n{token}.\n0\n")).code(1);
     assert_eq!(folders(&home), Vec::<PathBuf>::new());
     issuer.expect_token_requests(1);
 }
 
+/// The program uses the temporary folder if the run-time folder is not private, and fails if it has neither.
 #[test]
-fn the_temporary_folder_does_where_the_run_time_folder_does_not() {
+fn temporary_folder_replaces_unsafe_runtime_folder() {
     let (_issuer, home) = start();
     let temporary = home.path().join("tmp");
     fs::create_dir(&temporary).expect("a temporary folder");
@@ -98,8 +101,9 @@ fn the_temporary_folder_does_where_the_run_time_folder_does_not() {
     outcome.code(125).stdout_is("").stderr_has("there is no place for the token's file").stderr_has("hint: ");
 }
 
+/// `exec` ends with the exit status or the signal of the program.
 #[test]
-fn the_exit_status_is_that_of_the_program() {
+fn exit_status_equals_program_status() {
     let (_issuer, home) = start();
     for status in [0, 1, 3, 125, 255] {
         home.run(shell(&format!("exit {status}"))).code(status).silent().stdout_is("");
@@ -114,15 +118,16 @@ fn the_exit_status_is_that_of_the_program() {
             Some(String::from_utf8_lossy(&number.stdout).trim().to_owned())
         );
     }
-    // As a shell sees it.
+    // The status that a shell sees.
     let mut command = home.tool("sh", ["-c", r#""$0" exec -- sh -c 'kill -KILL $$'; echo $?"#]);
     command.arg(env!("CARGO_BIN_EXE_runai-credential"));
     Running::start(&mut command).finish().stdout_is("137\n");
     assert_eq!(folders(&home), Vec::<PathBuf>::new());
 }
 
+/// `exec` and `env` exit with the same status for a program that cannot run: 127 or 126.
 #[test]
-fn what_cannot_be_run_fails_as_with_env() {
+fn unrunnable_program_fails_like_env() {
     let (_issuer, home) = start();
     let plain = home.write("plain", "no program", 0o644);
     let script = home.write("script", "#!/nowhere/at/all\n", 0o755);
@@ -141,8 +146,9 @@ fn what_cannot_be_run_fails_as_with_env() {
     assert_eq!(folders(&home), Vec::<PathBuf>::new());
 }
 
+/// A wrong command line prints the usage and sends no request.
 #[test]
-fn the_command_line() {
+fn wrong_command_line_prints_usage() {
     let (issuer, home) = start();
     for args in [
         &["exec"][..],
@@ -160,8 +166,9 @@ fn the_command_line() {
     home.run(["exec", "--help"]).code(0).stdout_has("not renewed").stdout_has("BEARER_TOKEN_FILE");
 }
 
+/// `exec` passes arguments to the program unchanged, bytes that are not UTF-8 included.
 #[test]
-fn arguments_pass_as_they_are() {
+fn arguments_reach_program_unchanged() {
     let (_issuer, home) = start();
     home.install("runai-credential");
     let odd = std::ffi::OsStr::from_bytes(b"\xff\n'\" -v");
@@ -170,13 +177,14 @@ fn arguments_pass_as_they_are() {
     command.arg(odd).stdout(std::process::Stdio::piped());
     let output = command.output().expect("run it");
     assert_eq!(output.stdout, b"zero|--env|--|-v||\xff\n'\" -v|");
-    // The name it was called by, and the PATH that leads to it.
+    // The program gets the name that the user typed and is found by `PATH`.
     home.run(["exec", "--", "sh", "-c", "echo $0"]).code(0).stdout_is("sh\n");
     home.run(["exec", "--", "runai-credential", "--version"]).code(0).stdout_has("runai-credential ");
 }
 
+/// `exec` does not start the program without a token.
 #[test]
-fn no_token_no_program() {
+fn missing_token_prevents_program_start() {
     let (issuer, home) = start();
     issuer.set_secret("another");
     home.run(shell("echo never")).code(4).stdout_is("").stderr_has("hint: ");
@@ -184,8 +192,9 @@ fn no_token_no_program() {
     home.run(shell("echo never")).code(3).stdout_is("").stderr_has("NOT_SET");
 }
 
+/// `exec` removes client secrets and stale tokens from the program's environment. `--env` sets only the named variable.
 #[test]
-fn secrets_are_withheld_and_the_token_is_where_it_was_asked_for() {
+fn program_environment_has_no_secrets() {
     let (issuer, home) = start();
     home.keycloak_with(&issuer, json!({"client_secret": {"env": "OUR_SECRET"}}));
     let run = |args: &[&str]| {
@@ -204,7 +213,7 @@ fn secrets_are_withheld_and_the_token_is_where_it_was_asked_for() {
     run(&["exec", "--env=BEARER_TOKEN", "--", "sh", "-c", "echo $BEARER_TOKEN"]).stdout_is(format!("{token}\n"));
 }
 
-/// Without what `posix_spawn` of glibc does, in whatever program, to two signals that are its own: 32 and 33.
+/// Returns the text without bits for the signals 32 and 33, which `posix_spawn` of glibc changes in every program.
 fn unlike_internal(text: &str) -> String {
     let line = |line: &str| match line.strip_prefix("SigIgn:") {
         Some(mask) => format!("ignored {:x}", u64::from_str_radix(mask.trim(), 16).expect("a mask") & 0x7fff_ffff),
@@ -213,8 +222,9 @@ fn unlike_internal(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// The program has the same signals, limits, descriptors, folder and umask as without `exec`.
 #[test]
-fn the_program_is_started_as_if_we_were_not_there() {
+fn program_inherits_signals_limits_and_descriptors() {
     let (_issuer, home) = start();
     let look =
         "ulimit -S -c; ulimit -H -c; grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status; ls /proc/self/fd; echo; pwd; umask";
@@ -232,8 +242,9 @@ fn the_program_is_started_as_if_we_were_not_there() {
     }
 }
 
+/// Standard input, output and error of the program pass through `exec`.
 #[test]
-fn streams_pass_through() {
+fn streams_pass_through_to_program() {
     let (_issuer, home) = start();
     let mut command = home.command(shell("cat; echo err >&2"));
     command.stdin(std::process::Stdio::piped());
@@ -242,8 +253,9 @@ fn streams_pass_through() {
     running.finish().code(0).stdout_is("in and out").stderr_is("err\n");
 }
 
+/// `exec` passes seven signals to the program. It removes the token file when the program ends.
 #[test]
-fn signals_pass_and_nothing_is_left() {
+fn signals_reach_program_and_nothing_remains() {
     let (_issuer, home) = start();
     for name in ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "WINCH"] {
         let _ = fs::remove_file(home.work_dir().join("started"));
@@ -254,7 +266,7 @@ fn signals_pass_and_nothing_is_left() {
         running.finish().code(9).silent().stdout_is(format!("{name}\n"));
         assert_eq!(folders(&home), Vec::<PathBuf>::new(), "{name}");
     }
-    // One that the program does not handle ends both in the same way.
+    // A signal that the program does not handle ends `exec` in the same way.
     let _ = fs::remove_file(home.work_dir().join("started"));
     let running = started(&home, "touch started; exec sleep 60", |_| {});
     signal(running.pid(), "TERM");
@@ -263,24 +275,25 @@ fn signals_pass_and_nothing_is_left() {
     assert_eq!(folders(&home), Vec::<PathBuf>::new());
 }
 
-/// `nohup`, or a script that starts the tests in the background.
+/// The signal test passes under `nohup` and in the background of a script, where signals are ignored from the start.
 #[test]
-fn tests_pass_where_signals_are_ignored() {
+fn signal_test_passes_with_ignored_signals() {
     let tests = std::env::current_exe().expect("the path of this process");
-    let script = "trap '' HUP INT QUIT; exec \"$0\" --exact exec::signals_pass_and_nothing_is_left";
+    let script = "trap '' HUP INT QUIT; exec \"$0\" --exact exec::signals_reach_program_and_nothing_remains";
     let output = Command::new("sh").args(["-c", script]).arg(tests).output().expect("run the tests");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains(" 1 passed"), "{said}");
 }
 
+/// A later call removes the folder of a killed call and leaves the folder of a running call.
 #[test]
-fn what_a_kill_has_left_the_next_call_removes() {
+fn next_call_removes_killed_calls_folder() {
     let (_issuer, home) = start();
     let mut running = started(&home, "echo $$ > pid; touch started; exec sleep 60", |_| {});
     let child = fs::read_to_string(home.work_dir().join("pid")).expect("the pid").trim().parse().expect("a number");
     let left = folders(&home);
     assert_eq!(left.len(), 1);
-    // One that is in use stays.
+    // A folder in use stays.
     home.run(shell("true")).code(0);
     assert_eq!(folders(&home), left);
     running.kill();
@@ -291,8 +304,8 @@ fn what_a_kill_has_left_the_next_call_removes() {
     assert_eq!(folders(&home), Vec::<PathBuf>::new());
 }
 
-/// Opaque tokens that are good for exactly as long as announced, and a program that reads the file again and again and asks
-/// a site that knows their times.
+/// Issues opaque tokens that are valid for exactly their stated lifetime. A program reads the file repeatedly and calls
+/// a site that checks these times.
 struct Fleeting {
     lifetime: Duration,
     born: Mutex<Vec<(String, Instant)>>,
@@ -333,7 +346,7 @@ fn stays_fresh(lifetime: u64, lifetimes: u32, keys: serde_json::Value, outage: b
     let failed = Arc::new(AtomicUsize::new(0));
     let (grant, failures) = (Arc::clone(&tokens), Arc::clone(&failed));
     issuer.script(move |_, _| {
-        // Now and then the server is away for a quarter of a lifetime, from when a token is first due.
+        // Now and then the server is down for a quarter of a lifetime, from the moment when a token is first due.
         let last = grant.born.lock().expect("the tokens").last().map(|(_, born)| born.elapsed());
         let count = grant.born.lock().expect("the tokens").len();
         if outage && count % 3 == 2 && last.is_some_and(|age| age < lifetime * 3 / 4) {
@@ -361,25 +374,30 @@ fn stays_fresh(lifetime: u64, lifetimes: u32, keys: serde_json::Value, outage: b
     assert_eq!(folders(&home), Vec::<PathBuf>::new());
 }
 
+/// Over ten lifetimes, each token that the program reads from the file is valid.
 #[test]
-fn the_file_stays_fresh_over_ten_lifetimes() {
+fn file_stays_fresh_over_ten_lifetimes() {
     stays_fresh(2, 10, json!({}), false);
 }
 
+/// Without a cache, each token that the program reads from the file is valid over ten lifetimes.
 #[test]
-fn the_file_stays_fresh_without_a_cache() {
+fn file_stays_fresh_without_cache() {
     stays_fresh(2, 10, json!({"cache": "none"}), false);
 }
 
-/// After a refresh that failed, the broker asks again only within a token's last tenth. That tenth has to suffice for the renewal
-/// and for a request that is under way, on a machine that is busy with other tests: hence tokens of 12 s.
+/// The file stays fresh if an outage is shorter than the remaining lifetime.
+///
+/// After a failed refresh, the broker retries only within the last tenth of a token's lifetime. That tenth must suffice
+/// for the renewal and for a request under way, on a machine that runs other tests. Tokens therefore live 12 s.
 #[test]
-fn the_file_stays_fresh_while_the_server_is_away_for_less_than_is_left() {
+fn file_stays_fresh_through_short_outage() {
     stays_fresh(12, 3, json!({}), true);
 }
 
+/// An outage longer than the token's lifetime does not end the program. The file is renewed when the server is back.
 #[test]
-fn an_outage_longer_than_the_token_disturbs_nobody_and_ends() {
+fn file_is_renewed_after_long_outage() {
     let (issuer, home) = start();
     issuer.set_lifetime(Duration::from_secs(2));
     let script = r#"first=$(cat "$BEARER_TOKEN_FILE"); touch started
@@ -392,9 +410,9 @@ fn an_outage_longer_than_the_token_disturbs_nobody_and_ends() {
     running.finish().code(0).silent().stdout_is("renewed\n");
 }
 
-/// The first process of a container that looks after orphans.
+/// As the first process of a container, `exec` reaps orphans, passes signals and renews the token.
 #[test]
-fn as_the_first_process_of_a_container() {
+fn first_process_of_container_reaps_orphans() {
     let Some(unshare) = require("unshare") else { return };
     let (issuer, home) = start();
     issuer.set_lifetime(Duration::from_secs(2));
@@ -407,7 +425,7 @@ fn as_the_first_process_of_a_container() {
     if !Running::start(&mut contained("true")).finish().stderr.is_empty() {
         return lack("the right to make a pid namespace (unshare)");
     }
-    // Orphans end and are buried; the program's own status comes out, and the token is renewed meanwhile.
+    // `exec` reaps orphans, returns the program's own status, and renews the token meanwhile.
     let script = r#"[ "$PPID" = 1 ] || exit 1
         for i in 1 2 3; do (sleep 0.2 & ) ; done
         first=$(cat "$BEARER_TOKEN_FILE")
@@ -415,7 +433,7 @@ fn as_the_first_process_of_a_container() {
         while grep -qs '^PPid:.1$' /proc/[2-9]*/status && [ "$(grep -ls '^PPid:.1$' /proc/[0-9]*/status | wc -l)" -gt 1 ]; do sleep 0.05; done
         grep -s '^State:.Z' /proc/[0-9]*/status; exit 7"#;
     Running::start(&mut contained(script)).finish().code(7).silent().stdout_is("");
-    // A secret command is the other thread's child and not taken for an orphan.
+    // A secret command is a child of the other thread and is not reaped as an orphan.
     let secret = home.path().join("secret");
     home.keycloak_with(&issuer, json!({"client_secret": {"command": ["/bin/cat", secret]}, "cache": "none"}));
     let asked = issuer.token_requests();
@@ -425,7 +443,7 @@ fn as_the_first_process_of_a_container() {
         done"#;
     Running::start(&mut contained(script)).finish().code(0).silent();
     assert!(issuer.token_requests() >= asked + 4);
-    // A signal's death is the status that shells have for it, because the first process cannot die so.
+    // For a program that a signal ended, the status is the one of a shell: the first process cannot die by that signal.
     Running::start(&mut contained("kill -KILL $$")).finish().code(137).silent();
     // A signal to the first process reaches the program.
     let script = "trap 'echo term; exit 9' TERM; kill -TERM 1; while :; do sleep 0.05; done";
@@ -433,9 +451,9 @@ fn as_the_first_process_of_a_container() {
     assert_eq!(folders(&home), Vec::<PathBuf>::new());
 }
 
-/// ^C at a terminal is for the whole group: the program hears it once.
+/// ^C at a terminal goes to the whole process group. The program receives it once.
 #[test]
-fn a_terminal_interrupts_once() {
+fn terminal_interrupt_reaches_program_once() {
     let Some(python) = require("python3") else { return };
     let (_issuer, home) = start();
     let script = r#"
@@ -461,7 +479,7 @@ print(seen.count(b'interrupted'), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1
     let program = r#"
 import os, signal, sys, time
 def heard(*_):
-    # Not by print, which may be at work itself when the signal comes.
+    # Not print: the signal may arrive while print runs.
     os.write(1, b'interrupted\n')
 signal.signal(signal.SIGINT, heard)
 os.write(1, b'ready\n')

@@ -1,5 +1,5 @@
-//! Whatever is wrong with the cache, the lock, the clock or the streams: a token is printed if one can be had, and nothing
-//! else is touched.
+//! Tests of faults in the cache, the lock, the clock and the streams. The program prints a token if it can get one, and
+//! changes no other file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use support::*;
 
-/// A home with a token in its cache, and the path and bytes of the record.
+/// Returns a home with a token in its cache, and the path and bytes of the record.
 fn home_with_record(issuer: &Issuer) -> (Home, PathBuf, Vec<u8>) {
     let home = Home::new();
     home.keycloak(issuer);
@@ -27,7 +27,7 @@ fn home_with_record(issuer: &Issuer) -> (Home, PathBuf, Vec<u8>) {
     (home, record, bytes)
 }
 
-/// What stands in the home besides the program's own places: path, mode and contents.
+/// Returns the files outside the program's own folders: path, mode and contents.
 fn others(home: &Home) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let own = |path: &Path| path.starts_with("cache/runai-credential") || path.starts_with("run/runai-credential");
     let files = home.files().into_iter().filter(|(path, _)| !own(path));
@@ -38,10 +38,10 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set the mode");
 }
 
-/// A damage with a name that says what it is.
+/// Damages the record at a path; the name describes the damage.
 type Damage = (String, Box<dyn Fn(&Path)>);
 
-/// More than five hundred ways in which a record can be damaged or foreign.
+/// Returns more than 500 ways to damage or replace a record.
 fn damages(home: &Home, good: &[u8]) -> Vec<Damage> {
     let mut damages: Vec<Damage> = Vec::new();
     let mut add = |name: String, damage: Box<dyn Fn(&Path)>| damages.push((name, damage));
@@ -99,7 +99,7 @@ fn damages(home: &Home, good: &[u8]) -> Vec<Damage> {
     );
     if rustix::process::geteuid().is_root() {
         add(
-            "somebody else's".into(),
+            "a file of another user".into(),
             Box::new(|path| std::os::unix::fs::chown(path, Some(4711), Some(4711)).expect("chown")),
         );
     }
@@ -119,8 +119,9 @@ fn remove(path: &Path) {
     }
 }
 
+/// A damaged record counts as a miss: the call sends one request and changes no other file.
 #[test]
-fn five_hundred_damaged_caches_cost_a_request_and_nothing_else() {
+fn damaged_record_costs_only_a_request() {
     let issuer = Issuer::start();
     let (home, record, good) = home_with_record(&issuer);
     let machine = Machine::of(&home);
@@ -142,8 +143,9 @@ fn five_hundred_damaged_caches_cost_a_request_and_nothing_else() {
     assert_eq!(others(&home), before, "nothing else was touched");
 }
 
+/// If the cache folder cannot be written, each call sends a request, prints no error and changes no other file.
 #[test]
-fn a_cache_that_cannot_be_written_costs_a_request_and_nothing_else() {
+fn unwritable_cache_costs_only_a_request() {
     let issuer = Issuer::start();
     for (name, place) in [
         ("a file in its place", "file"),
@@ -155,7 +157,7 @@ fn a_cache_that_cannot_be_written_costs_a_request_and_nothing_else() {
     ] {
         let home = Home::new();
         home.keycloak(&issuer);
-        home.write("file", "somebody's", 0o600);
+        home.write("file", "another program's", 0o600);
         let place =
             if place.starts_with("file") { home.path().join(place).display().to_string() } else { place.to_owned() };
         let requests = issuer.token_requests();
@@ -165,16 +167,17 @@ fn a_cache_that_cannot_be_written_costs_a_request_and_nothing_else() {
             });
             outcome.code(0).silent().stdout_is(issuer.last_token() + "\n");
         }
-        // A relative or empty path is no place: the usual one is used instead.
+        // The program ignores a relative or empty path and uses the default folder.
         let kept = matches!(name, "a relative path" | "nothing");
         assert_eq!(issuer.token_requests() - requests, if kept { 1 } else { 2 }, "{name}");
-        assert_eq!(fs::read(home.path().join("file")).expect("the file"), b"somebody's", "{name}");
+        assert_eq!(fs::read(home.path().join("file")).expect("the file"), b"another program's", "{name}");
         assert!(!home.work_dir().join("relative").exists(), "{name}");
     }
 }
 
+/// The program does not use a cache folder that other users may open, and does not change its mode.
 #[test]
-fn a_folder_open_to_others_is_not_used() {
+fn folder_open_to_others_is_unused() {
     let issuer = Issuer::start();
     let home = Home::new();
     home.keycloak(&issuer);
@@ -187,7 +190,7 @@ fn a_folder_open_to_others_is_not_used() {
         assert_eq!(fs::read_dir(&tokens).expect("the folder").count(), 0, "mode {mode:o}");
         assert_eq!(tokens.metadata().expect("the folder").permissions().mode() & 0o777, mode, "it was not “fixed”");
     }
-    // The folder above may be open, as a Kubernetes emptyDir is: ours inside it is private.
+    // The parent folder may be open, as a Kubernetes emptyDir is: the program's folder inside it is private.
     let open = home.path().join("emptyDir");
     fs::create_dir(&open).expect("the folder");
     set_mode(&open, 0o777);
@@ -201,8 +204,9 @@ fn a_folder_open_to_others_is_not_used() {
     assert_eq!(issuer.token_requests(), requests + 1);
 }
 
+/// A limit of no file size, or of 12 descriptors, disables only the cache: the call prints a token.
 #[test]
-fn a_limit_on_files_or_descriptors_costs_the_cache_and_not_the_token() {
+fn resource_limit_costs_only_the_cache() {
     let issuer = Issuer::start();
     let home = Home::new();
     home.keycloak(&issuer);
@@ -218,8 +222,9 @@ fn a_limit_on_files_or_descriptors_costs_the_cache_and_not_the_token() {
     }
 }
 
+/// Environment variables are enough for a call without a home directory.
 #[test]
-fn without_any_home_the_environment_is_enough() {
+fn environment_is_enough_without_home() {
     let issuer = Issuer::start();
     let home = Home::new();
     home.keycloak(&issuer);
@@ -230,9 +235,9 @@ fn without_any_home_the_environment_is_enough() {
     outcome.code(0).silent().stdout_is(issuer.last_token() + "\n");
 }
 
-/// A lock that somebody holds for ever delays an answer; it does not prevent it.
+/// A process that never releases the lock delays a fetch and does not prevent it. A hit ignores the lock.
 #[test]
-fn a_lock_that_is_never_given_back_delays_and_no_more() {
+fn unreleased_lock_only_delays_a_fetch() {
     let issuer = Issuer::start();
     let (home, record, _) = home_with_record(&issuer);
     let mut config = home.keycloak(&issuer);
@@ -249,8 +254,9 @@ fn a_lock_that_is_never_given_back_delays_and_no_more() {
     assert_eq!(issuer.token_requests(), 2);
 }
 
+/// A fetch that is killed at any moment leaves no file that makes a later call fail.
 #[test]
-fn killed_at_any_moment_a_fetch_leaves_nothing_that_a_later_call_trips_over() {
+fn killed_fetch_never_breaks_later_calls() {
     let issuer = Issuer::start();
     let home = Home::new();
     home.keycloak(&issuer);
@@ -263,20 +269,21 @@ fn killed_at_any_moment_a_fetch_leaves_nothing_that_a_later_call_trips_over() {
     }
 }
 
+/// The program fails with 74 if it cannot write all of its output. A closed stream counts as the null device.
 #[test]
-fn standard_output_is_written_whole_or_the_call_fails() {
+fn unwritable_standard_output_fails_the_call() {
     let issuer = Issuer::start();
     let (home, ..) = home_with_record(&issuer);
     let said = |why: &str| {
         format!(
             "runai-credential: error: standard output cannot be written: {why}\n\
-             hint: check where the output goes; nothing of the answer should be used\n"
+             hint: check where the output goes, and discard what was written\n"
         )
     };
     let program = env!("CARGO_BIN_EXE_runai-credential");
     for (streams, code, why) in [
         (">/dev/full", 74, "No space left on device (os error 28)"),
-        // A descriptor that is there and cannot be written.
+        // A descriptor that is open and cannot be written.
         ("1</dev/null", 74, "Bad file descriptor (os error 9)"),
         // A closed stream is the null device, as in every Rust program.
         (">&-", 0, ""),
@@ -294,15 +301,15 @@ fn standard_output_is_written_whole_or_the_call_fails() {
         let outcome = Running::start(&mut command).finish();
         outcome.code(code).stderr_is(if code == 0 { String::new() } else { said(why) });
     }
-    // A pipe whose reader has gone: a failure in words, no signal.
+    // The reader of the pipe has closed it: the program prints an error and no signal ends it.
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let outcome = home.run_with(["token"], |command| {
         command.stdout(writer);
     });
     outcome.code(74).stderr_is(said("Broken pipe (os error 32)"));
-    // With standard error closed as well, the status alone says it.
-    let outcome = home.run_with(["token", "--profile", "nobody"], |command| {
+    // With standard error closed as well, only the status shows the failure.
+    let outcome = home.run_with(["token", "--profile", "missing"], |command| {
         command.stderr(Stdio::null());
     });
     outcome.code(3);

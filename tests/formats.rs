@@ -1,4 +1,4 @@
-//! The formats of `token` that somebody else reads: a shell, curl, a GitHub Actions runner.
+//! Tests of the `token` formats that other programs read: a shell, curl, a GitHub Actions runner.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,9 @@ fn home() -> (Home, Issuer) {
     (home, issuer)
 }
 
+/// bash, dash, zsh and fish evaluate the output of `--format env` and export the variable.
 #[test]
-fn each_shell_takes_the_assignment() {
+fn each_shell_evaluates_the_assignment() {
     let (home, issuer) = home();
     let script = "eval \"$(runai-credential token --format env)\"; sh -c 'printf %s \"$RUNAI_TOKEN\"'";
     for shell in ["bash", "dash", "zsh", "fish"] {
@@ -27,9 +28,10 @@ fn each_shell_takes_the_assignment() {
     assert_eq!(issuer.token_requests(), 1);
 }
 
-/// The runner reads standard output line by line and masks from there on; the file is for later steps.
+/// `--format github-actions` prints the mask first and then writes the file for later steps. The runner reads standard
+/// output line by line and masks from that line on.
 #[test]
-fn a_github_job_masks_before_it_sets() {
+fn github_job_masks_token_before_setting() {
     let (home, issuer) = home();
     let file = home.write("github_env", "FIRST=1\nOPEN=2", 0o600);
     let run = |file: &Path| {
@@ -45,7 +47,7 @@ fn a_github_job_masks_before_it_sets() {
     run(&file).code(0);
     assert_eq!(fs::read_to_string(&file).expect("the file"), format!("{wanted}RUNAI_TOKEN={token}\n"));
 
-    // Where the mask cannot be delivered, nothing is set.
+    // If the mask cannot be printed, the program does not write the file.
     let outcome = home.run_with(["token", "--format", "github-actions"], |command| {
         let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
         command.env("GITHUB_ACTIONS", "true").env("GITHUB_ENV", &file).stdout(Stdio::from(full));
@@ -57,8 +59,9 @@ fn a_github_job_masks_before_it_sets() {
     run(&home.path().join("work")).code(2).stdout_is("").stderr_has("the file of GITHUB_ENV is not there");
 }
 
+/// Outside a GitHub job the program prints nothing: no runner would hide the token in the mask line.
 #[test]
-fn outside_of_a_github_job_there_is_no_mask_to_leak() {
+fn github_format_fails_outside_github_jobs() {
     let (home, issuer) = home();
     let file = home.write("github_env", "", 0o600);
     for value in [None, Some("false"), Some("1")] {
@@ -74,8 +77,9 @@ fn outside_of_a_github_job_there_is_no_mask_to_leak() {
     assert_eq!((fs::read_to_string(&file).expect("the file"), issuer.token_requests()), (String::new(), 0));
 }
 
+/// Each format ends with a newline, and without one with `-n`.
 #[test]
-fn a_newline_or_none() {
+fn option_n_omits_the_newline() {
     let (home, issuer) = home();
     home.run(["token"]).code(0);
     let token = issuer.last_token();

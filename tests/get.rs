@@ -1,4 +1,4 @@
-//! `get` and `token --url`: a token for a URL, or an error and no token.
+//! Tests of `get` and `token --url`: they print a token for a listed URL, or an error and no token.
 
 use serde_json::json;
 
@@ -10,8 +10,9 @@ fn request(url: &str) -> Vec<u8> {
     json!({"uri": url}).to_string().into_bytes()
 }
 
+/// `get` returns the `Authorization` header and its expiry for a URL of a listed host.
 #[test]
-fn the_headers_for_a_url() {
+fn get_returns_headers_for_listed_url() {
     let issuer = Issuer::start();
     let home = Home::new();
     home.keycloak_with(&issuer, json!({"hosts": ["https://api.acme.example"]}));
@@ -23,9 +24,9 @@ fn the_headers_for_a_url() {
     assert_eq!(issuer.token_requests(), 1);
 }
 
-/// A tool that is told an expiry which is as good as now runs the helper for each request.
+/// The stated expiry is always in the future. A tool that gets an expired answer runs the helper for each request.
 #[test]
-fn the_told_expiry_is_never_now() {
+fn stated_expiry_is_never_now() {
     let issuer = Issuer::start();
     let home = Home::new();
     home.keycloak_with(&issuer, json!({"hosts": ["https://api.acme.example"], "realm": REALM}));
@@ -37,12 +38,13 @@ fn the_told_expiry_is_never_now() {
         let reply = later.call(&["get"]);
         assert_eq!(reply.status, 0, "{}", reply.stderr);
     }
-    // Less than two minutes left are as good as none to such a tool.
+    // Such a tool needs a token with at least two minutes left, so one refresh happened.
     assert_eq!(issuer.token_requests(), 2);
 }
 
+/// A URL of no listed host gets an error without a token. The error does not repeat a password in the URL.
 #[test]
-fn a_foreign_url_is_an_error_and_never_a_token() {
+fn foreign_url_gets_error_without_token() {
     let issuer = Issuer::start();
     let home = Home::new();
     home.keycloak_with(&issuer, json!({"hosts": ["https://api.acme.example"]}));
@@ -52,15 +54,16 @@ fn a_foreign_url_is_an_error_and_never_a_token() {
     home.run(["token", "--url", "https://other.example/x"]).code(6).stdout_is("").stderr_is(format!("{what}{hint}"));
     let named = home.run_fed(["get", "--profile", PROFILE], request("https://other.example/x"));
     named.code(6).stdout_is("");
-    // A password in a URL is not repeated.
+    // The error does not repeat the password in a URL.
     let shown = home.run_fed(["get"], request("https://me:canary-password@api.acme.example/"));
     shown.code(6).stdout_is("").stderr_has("holds user info");
     assert!(!shown.stderr.contains("canary"), "{shown}");
     assert_eq!(issuer.token_requests(), 0);
 }
 
+/// A malformed request is an error, and so is a host that two profiles list without `--profile`.
 #[test]
-fn two_claims_and_broken_requests() {
+fn ambiguous_host_or_malformed_request_fails() {
     let issuer = Issuer::start();
     let home = Home::new();
     let mut config = home.keycloak_with(&issuer, json!({"hosts": ["https://api.acme.example"]}));

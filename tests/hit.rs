@@ -1,13 +1,13 @@
-//! What a call that finds its token in the cache does, by a trace of its system calls, and what it does not do.
+//! Traces the system calls of a call that finds its token in the cache, and checks what it does and does not do.
 
 use support::*;
 
-/// The system calls of a hit, one a line, from after the program has been loaded.
+/// Returns the system calls of a hit, one a line, from the program's own first call on.
 fn trace(home: &Home, args: &[&str], exec_info: bool) -> Option<Vec<String>> {
     trace_fed(home, args, exec_info, "")
 }
 
-/// [`trace`], with this on standard input.
+/// [`trace`], with this input on standard input.
 fn trace_fed(home: &Home, args: &[&str], exec_info: bool, input: &str) -> Option<Vec<String>> {
     require("strace")?;
     let trace = home.path().join("trace");
@@ -28,12 +28,12 @@ fn trace_fed(home: &Home, args: &[&str], exec_info: bool, input: &str) -> Option
     running.feed(input.into());
     running.finish().code(0);
     let text = std::fs::read_to_string(&trace).expect("a trace");
-    // `harden` is the first thing that `main` does; before it there are the loader and the start of Rust's library.
+    // `main` calls `harden` first. The calls before it are the loader's and the start of Rust's library.
     let ours = text.lines().skip_while(|line| !line.contains("PR_SET_DUMPABLE"));
     Some(ours.map(|line| line.split_once(' ').map_or(line, |(_, call)| call.trim_start()).to_owned()).collect())
 }
 
-/// No socket, no lock, no thread, no child, no random numbers, no folder, no file made or replaced.
+/// Asserts that there is no socket, lock, thread, child or random number, and no new folder or file.
 fn no_more_than_reading(calls: &[String]) {
     const NONE: [&str; 11] = [
         "socket",
@@ -48,15 +48,16 @@ fn no_more_than_reading(calls: &[String]) {
         "unlink",
         "ftruncate",
     ];
-    // The allocator of glibc takes eight random bytes when it is first used.
+    // The allocator of glibc takes eight random bytes at its first use.
     let is_ours = |call: &&String| !call.contains(", 8, GRND_NONBLOCK)");
     let found: Vec<&String> =
         calls.iter().filter(|call| NONE.iter().any(|none| call.starts_with(none))).filter(is_ours).collect();
     assert!(found.is_empty(), "{found:?}");
 }
 
+/// A hit opens the configuration and one cache record, and writes only to standard output.
 #[test]
-fn a_hit_opens_two_files_and_nothing_else() {
+fn hit_opens_only_two_files() {
     let issuer = Issuer::start();
     let home = Home::new();
     home.keycloak_with(&issuer, serde_json::json!({"hosts": ["https://a.example"]}));
@@ -69,12 +70,12 @@ fn a_hit_opens_two_files_and_nothing_else() {
     ];
     for (args, input) in requests {
         let Some(calls) = trace_fed(&home, args, false, input) else { return };
-        opens_two_files_and_nothing_else(&home, &calls);
+        assert_opens_only_two_files(&home, &calls);
     }
     assert_eq!(issuer.token_requests(), 1);
 }
 
-fn opens_two_files_and_nothing_else(home: &Home, calls: &[String]) {
+fn assert_opens_only_two_files(home: &Home, calls: &[String]) {
     let of = |name: &str| -> Vec<&String> { calls.iter().filter(|call| call.starts_with(name)).collect() };
     let opened: Vec<&str> = of("open").iter().filter_map(|call| call.split('"').nth(1)).collect();
     let home_path = home.path().display().to_string();
@@ -88,9 +89,9 @@ fn opens_two_files_and_nothing_else(home: &Home, calls: &[String]) {
     assert!(!calls.iter().any(|call| call.contains(&secret) || call.contains("ca.pem") || call.contains("/etc/ssl")));
 }
 
-/// `kubectl` alone leaves a mark, and reads who called it.
+/// A hit of `kubectl` also reads which process called it and writes a mark of 32 bytes.
 #[test]
-fn a_hit_of_kubectl_leaves_a_mark_of_a_few_bytes_and_nothing_else() {
+fn kubectl_hit_writes_only_one_mark() {
     let issuer = Issuer::start();
     let home = Home::new();
     home.keycloak(&issuer);

@@ -1,4 +1,4 @@
-//! What `integrations/` gives people to paste, run by the real programs as it stands.
+//! Runs the text that `integrations/` gives people to paste, unchanged and with the real programs.
 
 mod curl;
 mod docker;

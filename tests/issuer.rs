@@ -1,5 +1,4 @@
-//! The issuer of `src/issuer.rs` and its rooms, from outside: real requests over real TLS, and everything that can go
-//! wrong on the way.
+//! Tests of the module `issuer`: real requests over real TLS, and every failure on the way.
 
 #![allow(clippy::disallowed_methods, reason = "the rule of clippy.toml is for src/: tests have a clock and variables")]
 

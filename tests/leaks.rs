@@ -1,5 +1,5 @@
-//! The client secret and the token appear where they are meant to and nowhere else: not in arguments, messages, `-v`,
-//! the environment of children, or files other than the cache.
+//! Tests that the client secret and the token do not leak: into arguments, messages, `-v`, the environment of children,
+//! or files outside the cache.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,8 +8,8 @@ use serde_json::json;
 
 use support::*;
 
-/// Everything that a run left for others to see: its streams, what it wrote and executed (by a system-call trace), and
-/// the files of its home.
+/// Collects the observable traces of runs: streams, written and executed data (from a system-call trace), and the files
+/// of the home.
 struct Traces {
     places: BTreeMap<String, Vec<u8>>,
 }
@@ -23,8 +23,9 @@ impl Traces {
         self.places.insert(place.into(), bytes.into());
     }
 
-    /// Runs the program under strace and keeps what it showed. Standard output is kept too: a caller decides whether the
-    /// token belongs there.
+    /// Runs the program under strace and collects its traces.
+    ///
+    /// Standard output is collected only for a failed run: a successful one prints the token there.
     fn run(&mut self, name: &str, home: &Home, args: &[&str], input: &str, vars: &[(&str, String)]) -> Outcome {
         let trace = home.path().join("trace");
         let mut command = std::process::Command::new("strace");
@@ -51,7 +52,7 @@ impl Traces {
         let outcome = running.finish();
         let traced = std::fs::read_to_string(&trace).expect("a trace");
         std::fs::remove_file(&trace).expect("remove the trace");
-        // The first line is our own execve of the program, with the variables that the test gave it.
+        // The first line is the `execve` by strace, with the variables that the test set.
         let ours: String =
             traced.lines().skip(1).filter(|line| !is_answer_or_record(line)).map(|line| format!("{line}\n")).collect();
         self.add(format!("{name}: system calls"), ours);
@@ -62,7 +63,7 @@ impl Traces {
         outcome
     }
 
-    /// The files below a home, but for those where the needle belongs.
+    /// Collects the files below a home, except `but`, where the secret belongs.
     fn files(&mut self, home: &Home, but: &[&Path]) {
         for path in home.files().keys().filter(|path| !but.contains(&path.as_path())) {
             let bytes = std::fs::read(home.path().join(path)).expect("read a file of the home");
@@ -76,14 +77,15 @@ impl Traces {
     }
 }
 
-/// The two writes in which a token belongs: the answer on standard output and the record in the cache.
+/// Recognises the two writes that may contain a token: the answer on standard output and the record in the cache.
 fn is_answer_or_record(line: &str) -> bool {
     let call = line.split_once(' ').map_or(line, |(_, call)| call.trim_start());
     call.starts_with("write(1, ") || (call.starts_with("write(") && call.contains("\"runai-credential 1 "))
 }
 
+/// The secret and the token appear in no message, argument, child environment or file, apart from the places for them.
 #[test]
-fn secret_and_token_show_nowhere_but_where_they_belong() {
+fn secret_and_token_appear_nowhere_else() {
     if require("strace").is_none() {
         return;
     }
@@ -91,7 +93,7 @@ fn secret_and_token_show_nowhere_but_where_they_belong() {
     let home = Home::new();
     let config = home.keycloak(&issuer);
     let secret = home.path().join("secret");
-    // A secret command that shows what it was given.
+    // A secret command that records its environment and arguments.
     let seen = home.path().join("seen");
     let script = home.write(
         "print-secret",
@@ -124,7 +126,7 @@ fn secret_and_token_show_nowhere_but_where_they_belong() {
     traces.run("too short", &home, &["-v", "token", "--min-validity", "9h"], "", &[]).code(7);
     home.config(&by_command);
     traces.run("command", &home, &["-v", "token", "--refresh"], "", &[]).code(0);
-    // The same with the secret in our own environment, which the command must not get.
+    // The same with the secret in the program's environment, which the command must not get.
     traces
         .run("command with environment", &home, &["--profile", PROFILE, "-v", "token", "--refresh"], "", &env_profile)
         .code(0);
@@ -144,7 +146,7 @@ fn secret_and_token_show_nowhere_but_where_they_belong() {
         assert_ne!(outcome.code, Some(0), "{name}");
     }
     traces.files(&home, &[Path::new("secret")]);
-    // The cache is where a token belongs; the newest of each identity is there, and the secret never.
+    // The cache may contain the newest token of each identity, and never the secret.
     let cached = |place: &str| place.starts_with("file cache/runai-credential/tokens/") && place.ends_with(".json");
 
     assert_eq!(traces.holding(CLIENT_SECRET), Vec::<&str>::new());
@@ -153,7 +155,7 @@ fn secret_and_token_show_nowhere_but_where_they_belong() {
         assert_eq!(places, Vec::<&str>::new());
     }
 
-    // The eyes of this test: a leak of each kind is seen.
+    // The test must notice a leak: these are deliberate leaks of each kind.
     let mut planted = Traces::new();
     let leak = home.write("leak", format!("#!/bin/sh\n/bin/echo {CLIENT_SECRET} >&2\n"), 0o700);
     let mut leaking = config;

@@ -1,4 +1,4 @@
-//! `login`, `logout`, `status`, and the keyring: with a real Secret Service, at a real terminal.
+//! Tests of `login`, `logout`, `status` and the keyring, with a real Secret Service and a real terminal.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::session::{at_terminal, keyring_files, mute_bus, person};
 use support::{Answer, CLIENT_ID, CLIENT_SECRET, Home, Issuer, REALM, Session, refused_url};
 
-/// The options of a login at this issuer.
+/// Returns the arguments of a login at this issuer.
 fn options(home: &Home, issuer: &Issuer) -> Vec<String> {
     let ca = home.write("ca.pem", issuer.ca_pem(), 0o644).display().to_string();
     ["login", "--profile", "prod", "--url", issuer.url(), "--client-id", CLIENT_ID, "--ca-file", &ca, "--secret-stdin"]
@@ -24,8 +24,9 @@ fn config(home: &Home) -> Value {
     serde_json::from_slice(&std::fs::read(home.config_file()).expect("a configuration")).expect("JSON")
 }
 
+/// `login` stores the secret in the keyring and in no file. `logout` removes it.
 #[test]
-fn a_secret_is_in_the_keyring_and_nowhere_else() {
+fn login_stores_secret_only_in_keyring() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let session = Session::start(&home);
     let outcome = login(&home, &issuer, &["--realm", REALM]);
@@ -40,14 +41,15 @@ fn a_secret_is_in_the_keyring_and_nowhere_else() {
     assert_eq!(home.grep(CLIENT_SECRET), Vec::<std::path::PathBuf>::new());
     assert!(keyring_files(&home) > 0);
 
-    // The proof is in the cache, so the first call is a hit; the second is a fetch with the keyring's secret.
+    // `login` puts its token into the cache, so the first call is a hit. The second one fetches with the keyring's
+    // secret.
     assert_eq!(issuer.token_requests(), 1);
     home.run(["token"]).code(0);
     assert_eq!(issuer.token_requests(), 1);
     home.run(["token", "--refresh"]).code(0);
     assert_eq!(issuer.token_requests(), 2);
 
-    // The keyring's own program sees the entry.
+    // The keyring's own program finds the entry.
     let service =
         format!("runai-credential {}/auth/realms/{REALM}/protocol/openid-connect/token ca_file={ca}", issuer.url());
     let entry = ["lookup", "service", &service, "username", CLIENT_ID];
@@ -60,22 +62,24 @@ fn a_secret_is_in_the_keyring_and_nowhere_else() {
     home.run(["token"]).code(3);
 }
 
+/// A `login` that moves the secret from a file to the keyring deletes the file that an earlier `login` made.
 #[test]
-fn a_secret_that_moves_to_the_keyring_is_in_no_file_any_more() {
+fn secret_moved_to_keyring_leaves_no_file() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let _session = Session::start(&home);
     login(&home, &issuer, &["--store", "file"]).code(0);
     assert_eq!(home.grep(CLIENT_SECRET).len(), 1);
     login(&home, &issuer, &[]).code(0);
     assert_eq!(home.grep(CLIENT_SECRET), Vec::<std::path::PathBuf>::new());
-    // A file that somebody else made is not ours to remove.
+    // `logout` does not remove a file that the user made.
     home.keycloak(&issuer);
     home.run(["logout"]).code(0).stdout_has("stays where it is");
     assert_eq!(home.grep(CLIENT_SECRET), [std::path::PathBuf::from("secret")]);
 }
 
+/// A keyring entry is valid for its endpoint, client and roots only. With another value, the program finds no secret.
 #[test]
-fn a_keyring_entry_is_bound_to_endpoint_client_and_roots() {
+fn keyring_entry_is_bound_to_identity() {
     let (home, issuer, other) = (Home::new(), Issuer::start(), Issuer::start());
     let _session = Session::start(&home);
     login(&home, &issuer, &["--realm", REALM]).code(0);
@@ -94,8 +98,9 @@ fn a_keyring_entry_is_bound_to_endpoint_client_and_roots() {
     assert_eq!(other.token_requests(), 0);
 }
 
+/// The program reports a missing, silent, ambiguous, stopped or locked keyring within five seconds.
 #[test]
-fn faults_of_a_keyring_are_said_in_time() {
+fn keyring_fault_is_reported_in_time() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let no_bus = login(&home, &issuer, &[]);
     no_bus.code(3);
@@ -129,18 +134,19 @@ fn faults_of_a_keyring_are_said_in_time() {
     let outcome = home.run(["token", "--refresh"]);
     outcome.code(3).within(Duration::from_secs(5));
     assert!(outcome.stderr.contains("the keyring cannot be read"), "{outcome:?}");
-    // A token that is there needs no keyring.
+    // A call with a cached token needs no keyring.
     home.run(["token"]).code(0).within(Duration::from_secs(1));
 
     session.lock();
     let outcome = home.run(["token", "--refresh"]);
     outcome.code(3).within(Duration::from_secs(5));
-    assert!(outcome.stderr.contains("it is locked, and nobody unlocked it"), "{outcome:?}");
+    assert!(outcome.stderr.contains("it is locked, and the user did not unlock it"), "{outcome:?}");
     assert_eq!(home.grep(CLIENT_SECRET), Vec::<std::path::PathBuf>::new());
 }
 
+/// The program refuses bus addresses with which libdbus would start a program or open a TCP connection.
 #[test]
-fn a_bus_that_would_start_a_program_is_refused() {
+fn bus_address_starting_programs_is_refused() {
     let (home, issuer) = (Home::new(), Issuer::start());
     home.keycloak_with(&issuer, json!({"client_secret": {"keyring": true}}));
     let mark = home.path().join("started");
@@ -159,6 +165,7 @@ fn a_bus_that_would_start_a_program_is_refused() {
     assert!(!mark.exists());
 }
 
+/// `login` tries the token endpoints and writes the api and realm of the one that answers.
 #[test]
 fn login_finds_the_api_that_answers() {
     for (path, more, api, keys) in [
@@ -182,8 +189,9 @@ fn login_finds_the_api_that_answers() {
     }
 }
 
+/// A `login` that the server refuses or does not answer leaves the configuration as it was and stores no secret.
 #[test]
-fn a_login_that_fails_changes_nothing() {
+fn failed_login_changes_no_file() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let before = "{\n  \"profiles\": { \"prod\": {\"url\": \"https://a.example\", \"client_id\": \"c\",\n    \"client_secret\": {\"env\": \"X\"}} }\n}";
     home.write(home.config_file(), before, 0o640);
@@ -201,8 +209,9 @@ fn a_login_that_fails_changes_nothing() {
     assert_eq!(home.grep(CLIENT_SECRET), Vec::<std::path::PathBuf>::new());
 }
 
+/// `login` and `logout` change only their own profile and keep the rest of the file byte by byte.
 #[test]
-fn login_keeps_what_others_wrote() {
+fn login_keeps_existing_configuration_text() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let before = "{\n\t\"$schema\": \"x\",\n\t\"profiles\": {\n\t\t\"other\": {\"url\":\"https://a.example\", \"client_id\":\"c\",  \"client_secret\": {\"env\": \"X\"}}\n\t}\n}\n";
     home.write(home.config_file(), before, 0o644);
@@ -216,7 +225,7 @@ fn login_keeps_what_others_wrote() {
     let secret = home.config_file().with_file_name("prod.secret");
     assert_eq!(home.files()[&secret.strip_prefix(home.path()).unwrap().to_owned()], 0o600);
 
-    // Once more with another host: what is there stays, and only the secret has to be said.
+    // A second login adds a host. It keeps the other values and needs only the secret.
     let again = ["login", "--profile", "prod", "--host", "https://git2.example", "--store", "file", "--secret-stdin"];
     home.run_fed(again, CLIENT_SECRET).code(0);
     let hosts = json!(["https://git.example", "https://reg.example:5000", "https://git2.example"]);
@@ -227,9 +236,10 @@ fn login_keeps_what_others_wrote() {
     assert_eq!(std::fs::read_to_string(home.config_file()).expect("the configuration"), before);
 }
 
-/// Another profile would send the new secret to its own endpoint.
+/// `login --store file` refuses the secret file of another profile, which would send the new secret to its own
+/// endpoint.
 #[test]
-fn login_store_file_refuses_a_file_of_another_profile() {
+fn login_refuses_other_profiles_secret_file() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let store = |profile: &str| {
         let mut args = options(&home, &issuer);
@@ -243,16 +253,17 @@ fn login_store_file_refuses_a_file_of_another_profile() {
     let requests = issuer.token_requests();
     let outcome = store("a_b");
     outcome.code(3).stderr_has(&format!("the secret file {} belongs to profile \"a/b\"", secret.display()));
-    assert_eq!(issuer.token_requests(), requests, "it is refused before the server is asked");
+    assert_eq!(issuer.token_requests(), requests, "the refusal comes before any request");
     assert_eq!(std::fs::read(home.config_file()).expect("a file"), text);
-    // Its own profile goes on replacing it.
+    // A login of the file's own profile replaces the secret.
     std::fs::write(&secret, "old\n").expect("write");
     store("a/b").code(0);
     assert_eq!(std::fs::read_to_string(&secret).expect("the secret"), format!("{CLIENT_SECRET}\n"));
 }
 
+/// `login --store file` refuses to replace a file, link or folder that it did not make.
 #[test]
-fn login_store_file_refuses_a_file_that_is_there() {
+fn login_refuses_existing_secret_file() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let path = home.config_file().with_file_name("prod.secret");
     for kind in ["file", "link", "dangling link", "folder"] {
@@ -275,10 +286,12 @@ fn login_store_file_refuses_a_file_that_is_there() {
     login(&home, &issuer, &["--store", "file"]).code(0);
 }
 
-/// `ulimit -f` ends a process by SIGXFSZ that does not handle it. With a limit of one block (512 bytes) the secret can still be
-/// written, but the configuration after it cannot.
+/// `login` and `setup` leave no partial files under `ulimit -f`.
+///
+/// SIGXFSZ ends a process that does not handle it. With a limit of one block (512 bytes) the program can write the
+/// secret, but not the configuration after it.
 #[test]
-fn login_and_setup_under_a_size_limit_leave_nothing() {
+fn size_limit_leaves_no_partial_files() {
     let (home, issuer) = (Home::new(), Issuer::start());
     home.install("runai-credential");
     home.install("git-credential-runai");
@@ -307,8 +320,9 @@ fn login_and_setup_under_a_size_limit_leave_nothing() {
     assert_eq!(beside(), 2, "the configuration and the secret");
 }
 
+/// `login` asks at the terminal for missing values, asks again after a wrong answer, and does not show the secret.
 #[test]
-fn login_asks_at_the_terminal_and_does_not_show_the_secret() {
+fn login_prompt_does_not_show_secret() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let ca = home.write("ca.pem", issuer.ca_pem(), 0o644).display().to_string();
     let url = format!("{}\n", issuer.url());
@@ -337,8 +351,9 @@ fn login_asks_at_the_terminal_and_does_not_show_the_secret() {
     home.run(["token"]).code(0);
 }
 
+/// ^C at the secret's prompt ends `login` with status 2, writes no file and restores the terminal's echo.
 #[test]
-fn ctrl_c_at_the_secret_changes_nothing_and_brings_the_echo_back() {
+fn ctrl_c_at_prompt_restores_echo() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let ca = home.write("ca.pem", issuer.ca_pem(), 0o644).display().to_string();
     let script = format!(
@@ -354,8 +369,9 @@ fn ctrl_c_at_the_secret_changes_nothing_and_brings_the_echo_back() {
     assert!(!outcome.stdout.contains("half") && !home.config_file().exists(), "{outcome}");
 }
 
+/// Without a terminal, `login` names the option that is missing.
 #[test]
-fn without_a_terminal_login_says_what_is_missing() {
+fn login_without_terminal_names_missing_option() {
     let (home, issuer) = (Home::new(), Issuer::start());
     // A new session has no terminal.
     let ask = |args: &[&str]| {
@@ -377,8 +393,9 @@ fn without_a_terminal_login_says_what_is_missing() {
     assert!(!outcome.stderr.contains("pass"), "{outcome:?}");
 }
 
+/// `status` prints one line for each profile, sends no request and shows no token.
 #[test]
-fn status_is_a_line_a_profile() {
+fn status_prints_one_line_per_profile() {
     let (home, issuer) = (Home::new(), Issuer::start());
     let mut config = home.keycloak(&issuer);
     config["profiles"]["other"] =

@@ -1,8 +1,10 @@
-//! Who may have the token: spellings of hosts that must get nothing, and of those that must be served, by every door.
+//! Tests of which hosts get the token, with every helper: spellings that must get nothing, and spellings that the
+//! program must serve.
 //!
-//! The spellings are `cases/origins.json`: from the advisories of git (CVE-2020-5260, CVE-2020-11008, CVE-2024-52006), Git
-//! Credential Manager (CVE-2024-50338), GitHub CLI (CVE-2024-53858), Git LFS (CVE-2024-53263), cargo (CVE-2026-5222), gitoxide
-//! (CVE-2026-82249) and docker (CVE-2021-41092), and from attacks of our own.
+//! The spellings are in `cases/origins.json`. Some come from advisories: git (CVE-2020-5260, CVE-2020-11008,
+//! CVE-2024-52006), Git Credential Manager (CVE-2024-50338), GitHub CLI (CVE-2024-53858), Git LFS (CVE-2024-53263),
+//! cargo (CVE-2026-5222), gitoxide (CVE-2026-82249) and docker (CVE-2021-41092). The others are attacks that this
+//! project invented.
 
 use serde_json::{Value, json};
 
@@ -13,7 +15,7 @@ fn cases() -> Value {
     serde_json::from_str(include_str!("cases/origins.json")).expect("cases")
 }
 
-/// A home whose token is in the cache, so that nothing but the host decides.
+/// Returns a home with a token in its cache, so that only the host decides.
 fn home_with_token(issuer: &Issuer) -> (Home, String) {
     let home = Home::new();
     home.keycloak_with(issuer, json!({"hosts": cases()["hosts"]}));
@@ -33,18 +35,19 @@ fn hostile(cases: &Value) -> Vec<&str> {
     found
 }
 
-/// A call with this on its standard input.
+/// Calls the program with this standard input.
 fn fed(machine: &Machine, args: &[&str], input: impl Into<Vec<u8>>) -> runai_credential::Reply {
     Machine { stdin: input.into(), ..machine.clone() }.call(args)
 }
 
-/// Scheme and the rest up to a slash, as somebody would hand them to git's helper who does not look at what they are.
+/// Splits a URL at the scheme and the first slash, as a careless caller of git's helper would.
 fn as_git_has_it(url: &str) -> String {
     let (protocol, rest) = url.split_once("://").unwrap_or(("https", url));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     format!("protocol={protocol}\nhost={host}\npath={path}\n")
 }
 
+/// No helper prints a token for a hostile spelling, and none sends a request.
 #[test]
 fn no_hostile_spelling_gets_a_token() {
     let (issuer, cases) = (Issuer::start(), cases());
@@ -61,8 +64,8 @@ fn no_hostile_spelling_gets_a_token() {
         let by_url = machine.call(&["token", "--url", url]);
         assert!(matches!(by_url.status, 2 | 6) && by_url.stdout.is_empty(), "token --url, {url:?}: {}", by_url.stderr);
 
-        // What stands after the scheme is the form in which docker itself asks; a list of http has no bare form of its own.
-        // (Bare, the loopback address is http for docker, and listed as that.)
+        // docker itself asks without the scheme. The loopback address is left out: docker uses http for it, and the
+        // profile lists it with http.
         let bare = url.strip_prefix("https://").filter(|bare| *bare != "127.0.0.1:5001/");
         for spelling in [Some(url), bare].into_iter().flatten() {
             let docker = fed(&machine, &["docker", "get"], spelling);
@@ -75,12 +78,12 @@ fn no_hostile_spelling_gets_a_token() {
             }
         }
     }
-    assert_eq!(issuer.token_requests(), 1, "and nobody was asked for one");
+    assert_eq!(issuer.token_requests(), 1, "no hostile spelling causes a request");
 }
 
-/// The same spellings through git's own reading of a URL: whatever host it then names is the one that it will talk to.
+/// git parses the same spellings itself. It gets a token only if the host that it then contacts is listed.
 #[test]
-fn git_itself_gets_a_token_for_listed_hosts_only() {
+fn git_gets_token_only_for_listed_hosts() {
     let (issuer, cases) = (Issuer::start(), cases());
     let (home, token) = home_with_token(&issuer);
     home.install("git-credential-runai");
@@ -107,6 +110,7 @@ fn git_itself_gets_a_token_for_listed_hosts_only() {
     }
 }
 
+/// Every helper serves each harmless spelling of a listed host from the cache.
 #[test]
 fn every_good_spelling_is_served() {
     let (issuer, cases) = (Issuer::start(), cases());

@@ -1,4 +1,4 @@
-//! What the README says, done as it says it.
+//! Runs the commands and configurations that the README shows, and checks the texts that it repeats.
 
 #![allow(clippy::disallowed_methods, reason = "the rule of clippy.toml is for src/: tests have a clock and variables")]
 
@@ -18,19 +18,19 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The fenced blocks of a page that are marked with this language, in order.
+/// Returns the fenced blocks of a page in this language, in order.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     page.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
-/// The `sh` block that holds `words`.
+/// Returns the `sh` block that contains `words`.
 fn shell(words: &str) -> String {
     let found = blocks(&readme(), "sh").into_iter().find(|block| block.contains(words));
     found.unwrap_or_else(|| panic!("the README has no shell block with {words:?}"))
 }
 
-/// A JSON block of a page, made to fit this home: our issuer for the control plane, our secret, our CA.
+/// Returns a JSON block of a page with the URL, secret and CA of this issuer and home.
 fn fitted(block: &str, home: &Home, issuer: &Issuer) -> Value {
     let mut config: Value = serde_json::from_str(block).expect("the block is JSON");
     let usual = home.keycloak(issuer);
@@ -46,24 +46,27 @@ fn fitted(block: &str, home: &Home, issuer: &Issuer) -> Value {
     config
 }
 
-/// The static build leaves it out: the demonstration is built for this machine's own target, whatever the tests are built for.
+/// `cargo demo` prints the output that the README shows.
+///
+/// The static build leaves this test out: cargo builds the demonstration for the machine's own target, whatever the
+/// target of the tests.
 #[test]
 #[cfg(not(target_env = "musl"))]
-fn demonstration_shows_what_the_readme_shows() {
+fn demonstration_prints_the_readme_output() {
     assert_eq!(shell("demo").trim(), "cargo demo");
     let mut command = Command::new(env!("CARGO"));
     command.arg("demo").stdin(Stdio::null()).current_dir(env!("CARGO_MANIFEST_DIR")).env_clear();
-    // What cargo sets for a test would make build scripts run again.
+    // The variables that cargo sets for a test would make build scripts run again.
     let is_kept = |name: &str| {
         ["HOME", "PATH", "CARGO_HOME", "CARGO_TARGET_DIR", "TMPDIR"].contains(&name) || name.starts_with("RUSTUP_")
     };
     command.envs(std::env::vars().filter(|(name, _)| is_kept(name)));
-    // No bound on its time: on a new machine cargo compiles first.
+    // The command has no time limit: on a new machine cargo compiles first.
     let output = command.output().expect("run cargo");
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
     let shown = blocks(&readme(), "console").into_iter().next().expect("a block that shows the demonstration");
-    // What differs from run to run is an ellipsis in the README.
+    // The README has an ellipsis for each part that differs between runs.
     for line in shown.lines() {
         let mut rest = &*stdout;
         for part in line.split('…') {
@@ -72,16 +75,18 @@ fn demonstration_shows_what_the_readme_shows() {
     }
 }
 
+/// The README's configuration gets a token.
 #[test]
-fn the_configuration_of_the_readme_works() {
+fn readme_configuration_gets_a_token() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let block = blocks(&readme(), "json").into_iter().next().expect("a configuration");
     home.config(&fitted(&block, &home, &issuer));
     home.run(["token"]).code(0).silent().stdout_is(format!("{}\n", issuer.last_token()));
 }
 
+/// The README's shell lines write the secret to a file with mode 0600.
 #[test]
-fn the_lines_that_keep_the_secret_make_a_private_file() {
+fn readme_secret_lines_make_private_file() {
     let home = Home::new();
     let mut command = Command::new("sh");
     command.args(["-euc", &shell("umask 077")]).env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin");
@@ -95,16 +100,18 @@ fn the_lines_that_keep_the_secret_make_a_private_file() {
     assert_eq!(std::fs::read_to_string(home.path().join(path)).expect("the file"), format!("{CLIENT_SECRET}\n"));
 }
 
+/// The configuration of docs/configuration.md gets a token.
 #[test]
-fn the_configuration_of_the_reference_page_works() {
+fn reference_page_configuration_gets_a_token() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let block = blocks(&page("docs/configuration.md"), "json").into_iter().next().expect("a configuration");
     home.config(&fitted(&block, &home, &issuer));
     home.run(["token"]).code(0).silent();
 }
 
+/// The README's environment variables are enough for a call.
 #[test]
-fn the_variables_of_the_readme_work() {
+fn readme_variables_get_a_token() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     let script = shell("RUNAI_CLIENT_ID").replace("https://app.run.ai", issuer.url());
@@ -113,20 +120,21 @@ fn the_variables_of_the_readme_work() {
     command.args(["-euc", &script]).env_clear();
     command.env("PATH", format!("{}:/usr/bin:/bin", program.parent().expect("a folder").display()));
     command.env("HOME", home.path()).env("RUNAI_CA_FILE", home.path().join("ca.pem"));
-    // "from the CI's secret store"
+    // The README says: from the CI's secret store.
     command.env("RUNAI_CLIENT_SECRET", CLIENT_SECRET);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Running::start(&mut command).finish().code(0).silent().stdout_is(format!("{}\n", issuer.last_token()));
 }
 
+/// The README's curl line sends the token to the Run:ai API.
 #[test]
-fn the_curl_line_of_the_readme_sends_the_token() {
+fn readme_curl_line_sends_the_token() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     let script = shell("curl -H @-").replace("https://app.run.ai", issuer.url());
     let program = Path::new(env!("CARGO_BIN_EXE_runai-credential"));
     let mut command = Command::new("sh");
-    // The private CA is the one thing that a user of app.run.ai does not have to say.
+    // Only the private CA is added: a user of app.run.ai does not need it.
     command.args(["-euc", &script.replace("curl ", "curl --silent --cacert \"$CA\" ")]);
     for (name, value) in home.command(["token"]).get_envs().filter_map(|(name, value)| Some((name, value?))) {
         command.env(name, value);
@@ -139,8 +147,9 @@ fn the_curl_line_of_the_readme_sends_the_token() {
     assert_eq!(seen.header("authorization"), Some(format!("Bearer {}", issuer.last_token()).as_str()));
 }
 
+/// The README's `exec` line sends the token to the Run:ai API.
 #[test]
-fn the_exec_line_of_the_readme_sends_the_token() {
+fn readme_exec_line_sends_the_token() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     home.install("runai-credential");
@@ -154,9 +163,9 @@ fn the_exec_line_of_the_readme_sends_the_token() {
     assert!(help.contains("--env") && readme().contains("| `--env NAME` |"));
 }
 
-/// The two messages that the README shows, made in the same way.
+/// The program prints the two messages that the README shows.
 #[test]
-fn the_messages_of_the_readme_are_what_users_read() {
+fn readme_messages_equal_program_output() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let config = home.keycloak(&issuer);
     let block = blocks(&readme(), "json").into_iter().next().expect("a configuration");
@@ -177,8 +186,9 @@ fn the_messages_of_the_readme_are_what_users_read() {
         .stderr_is(shown.replace("/home/me/.config/runai-credential/ci-pipeline.secret", &secret));
 }
 
+/// The README's lines for kubectl and git equal the files in `integrations/`.
 #[test]
-fn the_user_of_the_readme_is_that_of_the_integration() {
+fn readme_kubeconfig_user_equals_integration() {
     let yaml = blocks(&readme(), "yaml").into_iter().next().expect("a kubeconfig user");
     let normal = |text: &str| {
         text.lines()
@@ -197,22 +207,24 @@ fn the_user_of_the_readme_is_that_of_the_integration() {
     }
 }
 
+/// The README's lines for docker equal the files in `integrations/`.
 #[test]
-fn the_docker_part_of_the_readme_is_that_of_the_integration() {
+fn readme_docker_lines_equal_integration() {
     let pasted = page("integrations/docker/config.json");
     assert!(blocks(&readme(), "json").contains(&pasted), "integrations/docker/config.json");
-    // Both blocks of that page are run by the tests of the integration.
+    // The tests of the integration run both blocks of that page.
     assert!(page("integrations/docker/README.md").contains(shell("ln -s").trim()));
 }
 
+/// The README lists the options of `token`, all exit codes, and the commands that CI runs.
 #[test]
-fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
+fn readme_options_and_codes_equal_program() {
     let help = Home::new().run(["token", "--help"]).code(0).stdout.clone();
     let readme = readme();
     for option in ["--format", "--min-validity", "--refresh", "--rejected-stdin", "--url", "--bearer", "-n"] {
         assert!(help.contains(option) && readme.contains(option), "{option}");
     }
-    // The codes themselves are those of a unit test beside `Error::exit_code`.
+    // A unit test of `Error::exit_code` checks the codes themselves.
     let table = readme.split("| exit | meaning |").nth(1).expect("a table of exit codes");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with("| "));
     let codes: Vec<u8> = rows.filter_map(|row| row.split('|').nth(1)?.trim().parse().ok()).collect();
@@ -222,9 +234,10 @@ fn the_exit_codes_and_options_of_the_readme_are_those_of_the_program() {
     assert!(page(".ci/run").contains(shell("cargo install").trim()), ".ci/run runs the README's install command");
 }
 
-/// The lines themselves are run by `setup::three_commands_to_kubectl`, with the answers as options.
+/// The README's three commands and the options of its table exist. `setup::three_commands_make_kubectl_work` runs the
+/// commands, with the answers as options.
 #[test]
-fn the_three_commands_of_the_readme_and_their_options_are_there() {
+fn readme_commands_have_their_options() {
     let commands: Vec<String> = shell("runai-credential login")
         .lines()
         .map(|line| line.split('#').next().unwrap_or_default().trim().to_owned())
@@ -249,7 +262,7 @@ fn the_three_commands_of_the_readme_and_their_options_are_there() {
     }
 }
 
-/// The Markdown pages of the repository, by path from its root.
+/// Returns the Markdown pages of the repository, by path from its root.
 fn pages() -> Vec<String> {
     fn visit(root: &Path, folder: &Path, pages: &mut Vec<String>) {
         for entry in std::fs::read_dir(root.join(folder)).expect("a folder").flatten() {
@@ -272,9 +285,9 @@ fn pages() -> Vec<String> {
     pages
 }
 
-/// Every page that a page of ours links to is there.
+/// Each page or file that a page links to exists.
 #[test]
-fn no_link_leads_nowhere() {
+fn page_links_lead_to_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let pages = pages();
     for known in ["README.md", "SECURITY.md", "docs/decisions/README.md", "integrations/git/README.md"] {
@@ -289,7 +302,7 @@ fn no_link_leads_nowhere() {
     }
 }
 
-/// The pages of decisions and their index name the same ones.
+/// The index of decisions lists each page, and each page has the four headings.
 #[test]
 fn every_decision_is_in_the_index() {
     let index = page("docs/decisions/README.md");
@@ -303,7 +316,7 @@ fn every_decision_is_in_the_index() {
     }
 }
 
-/// The recipes that CONTRIBUTING.md names are those of the justfile.
+/// The justfile has each recipe that CONTRIBUTING.md names.
 #[test]
 fn contributing_names_the_recipes_of_the_justfile() {
     let (contributing, justfile) = (page("CONTRIBUTING.md"), page("justfile"));

@@ -1,4 +1,4 @@
-//! Renewal in time, and what happens when it cannot be: on a machine whose clock the tests move.
+//! Tests of renewal in time and of failed renewal, on a machine whose clock the tests move.
 
 #![allow(
     clippy::disallowed_methods,
@@ -22,7 +22,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A machine that has just fetched a token of an hour.
+/// Returns a machine that has just fetched a token with a lifetime of one hour.
 fn machine_with_token(issuer: &Issuer, home: &Home) -> Machine {
     home.keycloak(issuer);
     let machine = Machine::of(home);
@@ -42,28 +42,30 @@ fn token(machine: &Machine) -> String {
     answered(machine.call(&["token"]))
 }
 
+/// The program renews a token within the last minutes of its lifetime, and not earlier.
 #[test]
-fn a_token_is_renewed_when_its_window_begins_and_not_before() {
+fn token_is_renewed_when_window_begins() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let machine = machine_with_token(&issuer, &home);
     let first = issuer.last_token();
-    // The window begins 390 s before the end, less up to 15 % by the host's name.
+    // The window begins 390 s before the end, less up to 15 % that depend on the host's name.
     assert_eq!(token(&machine.after(HOUR - seconds(400))), first);
     assert_eq!(issuer.token_requests(), 1);
     let renewed = token(&machine.after(HOUR - seconds(325)));
     assert_ne!(renewed, first);
     assert_eq!(issuer.token_requests(), 2);
-    // The new one is good for an hour from then.
+    // The new token is valid for an hour from its own start.
     assert_eq!(token(&machine.after(HOUR)), renewed);
     assert_eq!(issuer.token_requests(), 2);
 }
 
+/// The start of the window depends on the host's name, so that many hosts do not renew at once.
 #[test]
 fn hosts_renew_at_different_times() {
     let at = |host: &'static str| {
         let (issuer, home) = (Issuer::start(), Home::new());
         let machine = Machine { host, ..machine_with_token(&issuer, &home) };
-        // Going back in time from the end of the window, when does this host no longer renew?
+        // Moves forward through the possible starts of the window until this host renews.
         (331..=391).rev().find(|left| {
             token(&machine.after(HOUR - seconds(*left)));
             issuer.token_requests() > 1
@@ -73,8 +75,10 @@ fn hosts_renew_at_different_times() {
     assert!(starts.len() > 1 && starts.iter().all(|start| start.is_some_and(|left| left <= 390)), "{starts:?}");
 }
 
+/// If the server fails during the window, the program prints the cached token and no error. It retries after half a
+/// minute.
 #[test]
-fn with_the_server_down_slow_or_refusing_the_cached_token_is_served_silently() {
+fn failing_server_keeps_cached_token_served() {
     for (name, answer) in [
         ("down", Answer::close()),
         ("slow", Answer::hang()),
@@ -93,30 +97,31 @@ fn with_the_server_down_slow_or_refusing_the_cached_token_is_served_silently() {
         assert!(started.elapsed() < Duration::from_millis(2500), "{name}: {:?}", started.elapsed());
         let tried = issuer.connections();
         assert!(tried > 1, "{name}: it was tried");
-        // Nobody tries again for half a minute …
+        // The program does not retry for half a minute …
         for later in [seconds(1), seconds(25)] {
             let started = Instant::now();
             assert_eq!(token(&late.after(later)), first, "{name}");
             assert!(started.elapsed() < seconds(1), "{name}");
         }
         assert_eq!(issuer.connections(), tried, "{name}: within the pause");
-        // … and then one does, until the token really ends.
+        // … and then it does, until the token ends.
         assert_eq!(token(&late.after(seconds(33))), first, "{name}");
         assert!(issuer.connections() > tried, "{name}: after the pause");
     }
 }
 
+/// The program never prints an expired token, and fails within the profile's timeout.
 #[test]
-fn a_token_that_has_ended_is_never_served() {
+fn expired_token_is_never_served() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let machine = machine_with_token(&issuer, &home);
     issuer.always(Answer::runai_error(503, "down"));
-    // Less than the margin of ten seconds is ended too.
+    // A token with less than the margin of ten seconds left counts as expired.
     for late in [HOUR - seconds(9), HOUR + seconds(1), HOUR * 100] {
         let reply = machine.after(late).call(&["token"]);
         assert_eq!((reply.status, reply.stdout.as_slice()), (5, &b""[..]), "{late:?}");
     }
-    // Whatever the server does, the failure comes within the time that the profile gives.
+    // The failure comes within the profile's timeout, whatever the server does.
     let mut config = home.keycloak(&issuer);
     config["profiles"][PROFILE]["timeout"] = json!("1s");
     home.config(&config);
@@ -128,9 +133,9 @@ fn a_token_that_has_ended_is_never_served() {
     }
 }
 
-/// Who had only the short time of a refresh is no witness for somebody who has all of it.
+/// A refresh has less time than a call without a token. Its timeout is not a failure for a call with the full timeout.
 #[test]
-fn a_refresh_that_was_too_short_is_not_the_failure_of_a_call_that_needs_a_token() {
+fn short_refresh_failure_is_not_shared() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let machine = machine_with_token(&issuer, &home);
     let late = machine.after(HOUR - minutes(4));
@@ -145,8 +150,9 @@ fn a_refresh_that_was_too_short_is_not_the_failure_of_a_call_that_needs_a_token(
     assert_eq!((needed.status, needed.stderr.as_str()), (0, ""));
 }
 
+/// Of 50 calls within the window, one renews the token. At most one call waits for the server.
 #[test]
-fn one_of_fifty_renews_and_the_others_do_not_wait() {
+fn one_call_renews_others_do_not_wait() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let machine = machine_with_token(&issuer, &home).after(HOUR - minutes(4));
     let first = issuer.last_token();
@@ -163,11 +169,12 @@ fn one_of_fifty_renews_and_the_others_do_not_wait() {
     assert!(tokens.iter().all(|(token, _)| *token == first || *token == issuer.last_token()));
 }
 
+/// After a jump of the clock, the program keeps only a token that is still valid for certain.
 #[test]
-fn clocks_that_jump_neither_keep_an_old_token_nor_lose_a_good_one() {
+fn clock_jump_keeps_only_valid_tokens() {
     let day = 24 * 3600 * 1000;
     for (name, later, set_by, boot_id, kept) in [
-        // It may as well have been paused for a day.
+        // The machine may as well have been suspended for a day.
         ("set ahead by a day", minutes(1), day, "one boot", false),
         ("set back by a day", minutes(1), -day, "one boot", true),
         ("set back by a day, and the token ended meanwhile", HOUR, -day, "one boot", false),
@@ -183,17 +190,18 @@ fn clocks_that_jump_neither_keep_an_old_token_nor_lose_a_good_one() {
     }
 }
 
+/// `token` prints a token with at least a minute left, if the server's lifetime allows that.
 #[test]
-fn a_token_for_a_script_has_a_minute_left_if_it_can() {
+fn script_token_has_a_minute_left() {
     let (issuer, home) = (Issuer::start(), Home::new());
     issuer.set_lifetime(seconds(200));
     let machine = machine_with_token(&issuer, &home);
     let first = issuer.last_token();
-    // The window of a token of 200 s begins 40 s before its end; a script gets one with 70 s.
+    // The window of a token of 200 s begins 40 s before its end. `token` needs 70 s and therefore renews earlier.
     let later = machine.after(seconds(140));
     assert!(answered(later.call(&["kubectl"])).contains(&first));
     assert_ne!(token(&later), first);
-    // Half the life is enough where a whole one is short: no request for each call.
+    // For a lifetime of 60 s, half of it is enough. Otherwise each call would send a request.
     issuer.set_lifetime(seconds(60));
     assert_eq!(answered(machine.call(&["token", "--refresh"])), issuer.last_token());
     let before = issuer.token_requests();
@@ -201,9 +209,10 @@ fn a_token_for_a_script_has_a_minute_left_if_it_can() {
     assert_eq!(issuer.token_requests(), before);
 }
 
-/// A client that asks again before the expiry that it was told had its token refused.
+/// kubectl calls again before the stated expiry only after a 401. The program then fetches another token, at most once
+/// in five minutes.
 #[test]
-fn a_kubernetes_client_whose_token_is_refused_gets_another_once_in_five_minutes() {
+fn refused_kubectl_token_is_replaced_once() {
     const INFO: &str =
         r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","spec":{"interactive":false}}"#;
     let (issuer, home) = (Issuer::start(), Home::new());
@@ -216,28 +225,28 @@ fn a_kubernetes_client_whose_token_is_refused_gets_another_once_in_five_minutes(
     std::fs::remove_dir_all(home.cache_dir()).expect("an empty cache");
     let first = client("7 100", &machine);
     assert_eq!(issuer.token_requests(), 2);
-    // Too young to have been refused for anything but a reason that another token shares.
+    // The token is five seconds old. If a server refuses it, another token would fail for the same reason.
     assert_eq!(client("7 100", &machine.after(seconds(5))), first);
-    // Other clients, and another process with the same number, are no sign of anything.
+    // A call by another client, or by another process with the same id, is not evidence of a refusal.
     let later = machine.after(seconds(60));
     assert_eq!(client("8 100", &later), first);
     assert_eq!(client("7 200", &later), first);
     assert_eq!(issuer.token_requests(), 2);
-    // The same client again.
+    // The same client calls again.
     let second = client("7 100", &later);
     assert_ne!(second, first);
     assert_eq!(issuer.token_requests(), 3);
-    // A server that refuses everything makes no loop of it.
+    // A server that refuses every token does not cause a loop of requests.
     for again in [1, 20, 100, 290] {
         assert_eq!(client("7 100", &later.after(seconds(again))), second);
     }
     assert_eq!(issuer.token_requests(), 3);
-    // Another client that had the first token is served the second one without a request.
+    // Another client that had the first token gets the second one without a request.
     assert_eq!(client("8 100", &later.after(seconds(30))), second);
     assert_eq!(issuer.token_requests(), 3);
     assert_ne!(client("7 100", &later.after(seconds(310))), second);
     assert_eq!(issuer.token_requests(), 4);
-    // If there is no other, the one there is stays in use, and nobody waits long or often to find out.
+    // If there is no other token, the program returns the cached one. It tries only briefly, and not again soon.
     issuer.always(Answer::hang());
     let started = Instant::now();
     let last = client("7 100", &later.after(seconds(700)));
@@ -248,8 +257,9 @@ fn a_kubernetes_client_whose_token_is_refused_gets_another_once_in_five_minutes(
     assert_eq!(issuer.token_requests(), tried);
 }
 
+/// The program stores a refusal of the client for half a minute and then sends a request again.
 #[test]
-fn a_refusal_is_forgotten_after_half_a_minute() {
+fn refusal_expires_after_thirty_seconds() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     home.write("secret", "wrong", 0o600);
@@ -260,8 +270,9 @@ fn a_refusal_is_forgotten_after_half_a_minute() {
     }
 }
 
+/// After a 429 with `Retry-After: 120`, the program sends no request for 120 s.
 #[test]
-fn a_server_that_names_a_time_is_left_alone_until_then() {
+fn retry_after_delays_the_next_request() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     issuer.always(Answer::json(429, json!({"error": "slow_down"})).header("retry-after", "120"));
@@ -273,9 +284,9 @@ fn a_server_that_names_a_time_is_left_alone_until_then() {
     }
 }
 
-/// Files of identities that nobody uses any more go away with a later fetch; everything else stays.
+/// A fetch removes files of unused identities, at most once a day. It keeps all other files.
 #[test]
-fn old_files_are_swept_by_a_fetch_once_a_day() {
+fn fetch_sweeps_old_files_once_daily() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let machine = machine_with_token(&issuer, &home);
     let tokens = home.cache_dir().join("tokens");
@@ -290,23 +301,23 @@ fn old_files_are_swept_by_a_fetch_once_a_day() {
     };
     let old = names();
     std::fs::write(tokens.join("0123456789abcdef.json.77.new"), "half").expect("an orphan");
-    std::fs::write(tokens.join("notes.json"), "somebody's").expect("a foreign file");
-    // Another identity, which is used when the first has long ended.
+    std::fs::write(tokens.join("notes.json"), "another program's").expect("a foreign file");
+    // Another identity is used, long after the token of the first has expired.
     let mut config = home.keycloak(&issuer);
     config["profiles"][PROFILE]["audience"] = json!("another");
     home.config(&config);
     token(&machine.after(minutes(30)));
     assert_eq!(names().len(), 4, "{:?}", names());
     token(&machine.after(HOUR * 24));
-    assert_eq!(names().len(), 3, "the orphan is gone, the ended token has its day: {:?}", names());
+    assert_eq!(names().len(), 3, "the temporary file is removed, the expired token stays for a day: {:?}", names());
     token(&machine.after(HOUR * 49));
     let left = names();
     assert!(left.len() == 2 && left.contains(&"notes.json".to_owned()) && !left.contains(&old[0]), "{left:?}");
 }
 
-/// A failure that was met before the clock was set back does not come back for as long as that.
+/// After the clock was set back, the program ignores a stored failure whose time is in the future.
 #[test]
-fn a_failure_from_the_future_is_not_shared() {
+fn failure_from_future_is_not_shared() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     issuer.always(Answer::runai_error(503, "down"));
@@ -316,9 +327,9 @@ fn a_failure_from_the_future_is_not_shared() {
     assert_eq!(token(&Machine::of(&home).after(seconds(1))), issuer.last_token());
 }
 
-/// A token that a server refused is dropped even if no other can be had, whatever the server asked for before.
+/// The program drops a token that a server refused even if it gets no other, and even during `Retry-After`.
 #[test]
-fn a_refused_token_is_dropped_while_the_server_wants_peace() {
+fn refused_token_is_dropped_despite_retry_after() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let machine = machine_with_token(&issuer, &home);
     issuer.always(Answer::runai_error(503, "down").header("retry-after", "600"));
@@ -328,7 +339,7 @@ fn a_refused_token_is_dropped_while_the_server_wants_peace() {
     assert_eq!(refused.call(&["token", "--rejected-stdin"]).status, 5);
     assert_eq!(machine.call(&["token"]).status, 5);
 
-    // Nor does it come back where the new one could not be kept.
+    // The refused token does not return if the new one cannot be stored.
     issuer.behave();
     let kept = token(&machine.after(minutes(11)));
     issuer.always(Answer::json(200, json!({"access_token": "opaque"})));

@@ -1,4 +1,5 @@
-//! Where the client's secret comes from. Whatever is wrong with it is said without showing it, before anything is sent.
+//! Tests of the sources of the client's secret. The program reports each fault without showing the secret and before it
+//! sends a request.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use support::*;
 
-/// An issuer, and a home with a profile for it whose proof each test chooses.
+/// An issuer, and a home with a profile for it. Each test chooses the secret's source.
 struct Scene {
     issuer: Issuer,
     home: Home,
@@ -23,7 +24,7 @@ impl Scene {
         Scene { issuer, home }
     }
 
-    /// Configures the profile with these members beside the rest.
+    /// Configures the profile with these members in addition.
     fn profile(&self, members: Value) {
         let mut profile = json!({
             "url": self.issuer.url(), "realm": REALM, "client_id": CLIENT_ID, "ca_file": self.home.path().join("ca.pem"),
@@ -44,7 +45,7 @@ impl Scene {
         path
     }
 
-    /// The secret works: one request, one token.
+    /// Asserts that the secret works: one request, one token.
     #[track_caller]
     fn works(&self) {
         let before = self.issuer.token_requests();
@@ -53,7 +54,7 @@ impl Scene {
         assert_eq!(self.issuer.token_requests(), before + 1);
     }
 
-    /// The secret is refused with exactly these texts, unsent and unseen.
+    /// Asserts that the program refuses the secret with exactly these texts, does not send it and does not show it.
     #[track_caller]
     fn refused(&self, what: &str, hint: &str) -> Outcome {
         self.refused_with(what, hint, |_| {})
@@ -80,8 +81,9 @@ const FILE_SAFE: &str = "name an existing regular file that you may read, that n
 const COMMAND_HINT: &str = "make the command print the secret on one line of standard output and nothing else, at most 8 KiB of \
                             printable ASCII";
 
+/// A secret file has one line of printable ASCII, with or without a line ending.
 #[test]
-fn a_file_holds_one_line_of_printable_ascii() {
+fn secret_file_has_one_ascii_line() {
     let scene = Scene::new();
     let path = scene.home.path().join("secret");
     scene.secret_file(&path);
@@ -108,8 +110,9 @@ fn a_file_holds_one_line_of_printable_ascii() {
     }
 }
 
+/// The program accepts a secret of 8 KiB and refuses a longer one, without reading a huge file.
 #[test]
-fn a_file_holds_at_most_8_kib() {
+fn oversized_secret_file_is_refused() {
     let scene = Scene::new();
     let path = scene.home.path().join("secret");
     scene.secret_file(&path);
@@ -130,8 +133,9 @@ fn a_file_holds_at_most_8_kib() {
     scene.refused(&too_large, FILE_SAFE).within(Duration::from_secs(2));
 }
 
+/// The program refuses a secret file that all users may write, and accepts one that the group may write.
 #[test]
-fn a_file_that_everybody_may_write_is_refused() {
+fn secret_file_writable_by_all_is_refused() {
     let scene = Scene::new();
     let path = scene.home.write("secret", CLIENT_SECRET, 0o600);
     scene.secret_file(&path);
@@ -143,16 +147,17 @@ fn a_file_that_everybody_may_write_is_refused() {
         fs::set_permissions(&path, Permissions::from_mode(mode)).expect("change the mode");
         scene.refused(&what, FILE_SAFE);
     }
-    // Kubernetes mounts secrets with the group's rights.
+    // Kubernetes mounts secrets with rights for the group.
     for mode in [0o400, 0o440, 0o644, 0o660] {
         fs::set_permissions(&path, Permissions::from_mode(mode)).expect("change the mode");
         scene.works();
     }
 }
 
-/// As in a mounted Kubernetes secret: `secret` → `..data/secret`, `..data` → a folder that is swapped.
+/// The program follows links and reads the secret at each fetch. The links are as in a mounted Kubernetes secret:
+/// `secret` → `..data/secret`, `..data` → a folder that is swapped.
 #[test]
-fn links_are_followed_and_the_file_is_read_anew_each_time() {
+fn linked_secret_is_read_every_time() {
     let scene = Scene::new();
     let mount = scene.home.path().join("mount");
     scene.home.write("mount/..1/secret", "canary-old-secret", 0o440);
@@ -172,8 +177,9 @@ fn links_are_followed_and_the_file_is_read_anew_each_time() {
     scene.refused(&what, FILE_SAFE);
 }
 
+/// The program refuses a missing file, a loop, a FIFO or a device within two seconds, and an unreadable file.
 #[test]
-fn what_is_no_readable_file_is_refused_at_once() {
+fn unreadable_secret_file_is_refused_at_once() {
     let scene = Scene::new();
     let home = scene.home.path();
     symlink("nowhere", home.join("dangling")).expect("make a link");
@@ -193,7 +199,7 @@ fn what_is_no_readable_file_is_refused_at_once() {
     scene.secret_file(home.join("circle"));
     let outcome = scene.home.run(["token"]);
     outcome.code(3).stderr_has(&format!("circle: {LINK_LOOP}"));
-    // Root may read everything.
+    // Root may read every file.
     if !rustix::process::geteuid().is_root() {
         let path = scene.home.write("secret", CLIENT_SECRET, 0o000);
         scene.secret_file(&path);
@@ -203,8 +209,9 @@ fn what_is_no_readable_file_is_refused_at_once() {
     assert_eq!(scene.issuer.connections(), 0);
 }
 
+/// The program takes the secret from the variable that the profile names, and from no other.
 #[test]
-fn a_variable_is_named_in_the_profile() {
+fn secret_comes_from_the_named_variable() {
     let scene = Scene::new();
     scene.profile(json!({"client_secret": {"env": "ACME_SECRET"}}));
     let outcome = scene.home.run_with(["token"], |command| {
@@ -214,7 +221,7 @@ fn a_variable_is_named_in_the_profile() {
 
     let what = "the variable ACME_SECRET, which should hold the client secret, is not set";
     let hint = "set ACME_SECRET, or name another client_secret in the profile";
-    // Nobody falls back to the variable of the profile `env`.
+    // The program does not fall back to the variable of the profile `env`.
     scene.refused_with(what, hint, |command| {
         command.env("RUNAI_CLIENT_SECRET", CLIENT_SECRET);
     });
@@ -235,8 +242,9 @@ fn a_variable_is_named_in_the_profile() {
     }
 }
 
+/// The secret command gets its arguments unchanged, no shell, an empty standard input and `/` as its folder.
 #[test]
-fn a_command_gets_its_arguments_as_they_are_and_no_input() {
+fn secret_command_gets_arguments_without_input() {
     let scene = Scene::new();
     let script = "[ \"$#\" = 2 ] && [ \"$1\" = 'two  words' ] && [ \"$2\" = '$(id); *' ] || exit 9\n\
                   [ \"$(cat | wc -c)\" = 0 ] && [ \"$(pwd)\" = / ] || exit 8";
@@ -247,9 +255,9 @@ fn a_command_gets_its_arguments_as_they_are_and_no_input() {
     outcome.code(0).stdout_is(format!("{}\n", scene.issuer.last_token())).silent();
 }
 
-/// The command must not get the secrets, the search path or the loader's library of the caller's environment.
+/// The secret command does not get secrets, the search path or the loader's library from the caller's environment.
 #[test]
-fn a_command_runs_in_a_cleaned_environment() {
+fn secret_command_gets_a_clean_environment() {
     let scene = Scene::new();
     let dump = scene.home.path().join("environment");
     scene.secret_script(&format!("/usr/bin/env > '{}'\necho {CLIENT_SECRET}", dump.display()), "10s");
@@ -269,22 +277,23 @@ fn a_command_runs_in_a_cleaned_environment() {
     let seen = fs::read_to_string(&dump).expect("the script wrote it");
     assert!(!seen.contains("canary"), "{seen}");
     let mut names: Vec<&str> = seen.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
-    // What the shell adds by itself.
+    // The shell adds these variables itself.
     names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name));
     names.sort_unstable();
     assert_eq!(names, ["HOME", "LANG", "PATH", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"], "{seen}");
     assert!(seen.contains("\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"), "{seen}");
 }
 
+/// The error names the secret command and its fault, and does not show its output.
 #[test]
-fn a_command_that_fails_is_named_and_what_it_said_is_not_shown() {
+fn failed_secret_command_output_stays_hidden() {
     let scene = Scene::new();
     for (script, fault) in [
         ("echo canary-out; echo canary-err >&2; exit 3", "failed (exit status: 3)"),
         ("echo canary-out; exit 1", "failed (exit status: 1)"),
         ("echo canary-out; kill -9 $$", "failed (signal: 9 (SIGKILL))"),
-        ("yes canary", "printed more than a secret"),
-        ("head -c 8195 /dev/zero | tr '\\0' c", "printed more than a secret"),
+        ("yes canary", "printed more than 8 KiB, the longest secret"),
+        ("head -c 8195 /dev/zero | tr '\\0' c", "printed more than 8 KiB, the longest secret"),
     ] {
         let path = scene.secret_script(script, "10s");
         let outcome =
@@ -315,9 +324,10 @@ fn a_command_that_fails_is_named_and_what_it_said_is_not_shown() {
     }
 }
 
-/// The command, what it started, and a grandchild that keeps the pipe open after the command itself has ended.
+/// After the timeout, the program kills the command with all its children. One case is a grandchild that keeps the pipe
+/// open after the command has ended.
 #[test]
-fn a_command_that_takes_too_long_is_ended_with_all_it_started() {
+fn slow_secret_command_is_killed_completely() {
     let scripts = [
         "trap '' TERM HUP INT; echo $$ > PIDS; echo canary; sleep 60",
         "echo $$ > PIDS; sleep 60 & echo $! >> PIDS; wait",
@@ -347,35 +357,37 @@ fn a_command_that_takes_too_long_is_ended_with_all_it_started() {
     }
 }
 
-/// A command that puts itself into another group, as one that becomes another user's, is out of reach of the kill.
+/// A command in another process group cannot be killed, and neither can one that runs as another user. The answer comes
+/// in time.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_command_out_of_reach_delays_nothing() {
+fn unkillable_secret_command_delays_no_answer() {
     let scene = Scene::new();
     scene.secret_script("exec setsid --fork --wait sh -c 'exec >&-; sleep 3'", "500ms");
     let outcome = scene.home.run(["token"]);
     outcome.within(Duration::from_secs(2)).code(3).stderr_has("did not end in time");
 }
 
-/// Even out of reach of a kill: a grandchild in a session of its own cannot delay the answer.
+/// A grandchild in its own session cannot be killed, and does not delay the answer.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_grandchild_that_left_the_group_delays_nothing() {
+fn detached_grandchild_delays_no_answer() {
     let scene = Scene::new();
     let fifo = scene.home.fifo("end");
-    // It ends when the test has opened the other side, or by itself.
+    // It ends when the test has opened the other end of the FIFO, or after 20 s.
     scene.secret_script(&format!("setsid timeout 20 cat '{}' & echo canary", fifo.display()), "800ms");
     let outcome = scene.home.run(["token"]);
     outcome.within(Duration::from_secs(4)).code(3).stderr_has("did not end in time");
     assert_eq!(scene.issuer.connections(), 0);
-    // Opening fails as long as, and as soon as, nobody is at the other side.
+    // This open fails if no process has the FIFO open for reading.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let opened = fs::OpenOptions::new().write(true).custom_flags(nonblock).open(&fifo);
     drop(opened.expect("the grandchild was there all the time"));
 }
 
+/// The secret command uses part of the timeout, and the request has the rest.
 #[test]
-fn a_command_has_a_part_of_the_budget_and_the_request_the_rest() {
+fn secret_command_leaves_time_for_request() {
     let scene = Scene::new();
     scene.secret_script(&format!("sleep 0.3; echo {CLIENT_SECRET}"), "1500ms");
     scene.issuer.always(Answer::hang());
@@ -383,8 +395,9 @@ fn a_command_has_a_part_of_the_budget_and_the_request_the_rest() {
     outcome.code(5).within(Duration::from_secs(4));
 }
 
+/// The program reads the client assertion at each fetch. The file must contain one JWT.
 #[test]
-fn a_client_assertion_is_one_jwt_and_read_anew_each_time() {
+fn client_assertion_is_read_every_time() {
     let scene = Scene::new();
     let path = scene.home.write("jwt", CLIENT_ASSERTION, 0o640);
     scene.profile(json!({"client_assertion": {"file": path}}));

@@ -1,4 +1,5 @@
-//! `setup`: from nothing to a working kubectl, git and docker, with the secret in the keyring; twice is once; and back.
+//! Tests of `setup`: it makes kubectl, git and docker work with the secret in the keyring. A second run changes
+//! nothing, and `--undo` restores the files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +9,7 @@ use std::process::Command;
 
 use support::*;
 
-/// A home in which the program is on the `PATH`, and these tools under their own names.
+/// Returns a home with the program on the `PATH`, and these tools under their own names.
 fn home_with(tools: &[(&str, PathBuf)]) -> Home {
     let home = Home::new();
     home.install("runai-credential");
@@ -18,26 +19,26 @@ fn home_with(tools: &[(&str, PathBuf)]) -> Home {
     home
 }
 
-/// A kubeconfig as a cluster's owner hands it out.
+/// Returns a kubeconfig as the owner of a cluster hands it out.
 fn kubeconfig(server: &str, ca: &Path) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: acme\n\
          clusters:\n- cluster:\n    certificate-authority: {}\n    server: {server}\n  name: acme\n\
-         contexts:\n- context:\n    cluster: acme\n    namespace: default\n    user: somebody\n  name: acme\n\
-         - context:\n    cluster: acme\n    user: somebody\n  name: other\n\
-         preferences: {{}}\nusers:\n- name: somebody\n  user:\n    token: old\n",
+         contexts:\n- context:\n    cluster: acme\n    namespace: default\n    user: previous-user\n  name: acme\n\
+         - context:\n    cluster: acme\n    user: previous-user\n  name: other\n\
+         preferences: {{}}\nusers:\n- name: previous-user\n  user:\n    token: old\n",
         ca.display()
     )
 }
 
-/// Logs in as a new user would; the secret goes to the keyring.
+/// Logs in as a new user does. The secret goes to the keyring.
 fn login(home: &Home, url: &str, more: &[&str]) {
     let ca = home.write("ca.pem", Pki::shared().ca_pem(), 0o644).display().to_string();
     let args = ["login", "--url", url, "--realm", REALM, "--client-id", CLIENT_ID, "--ca-file", &ca, "--secret-stdin"];
     home.run_fed(args.iter().chain(more), CLIENT_SECRET).code(0).silent();
 }
 
-/// What a tool's own folder and the links look like, but for what only the keyring and the cache know.
+/// Returns the tools' configuration files and the links that `setup` makes.
 fn state(home: &Home) -> BTreeMap<PathBuf, String> {
     let names = [".gitconfig", ".kube/config", ".kube/kuberc", ".docker/config.json"];
     let links = ["bin/git-credential-runai", "bin/docker-credential-runai"];
@@ -49,9 +50,10 @@ fn state(home: &Home) -> BTreeMap<PathBuf, String> {
     names.into_iter().filter_map(read).chain(links.into_iter().filter_map(linked)).collect()
 }
 
-/// `--print` changes nothing, the first run something, the second nothing more, and `--undo` brings the beginning back.
+/// Asserts that `--print` changes nothing, that a second run changes nothing more, and that `--undo` restores the first
+/// state.
 #[track_caller]
-fn there_and_back(home: &Home, tool: &str, works: impl Fn(&Home)) {
+fn assert_setup_is_reversible(home: &Home, tool: &str, works: impl Fn(&Home)) {
     let before = state(home);
     let printed = home.run(["setup", tool, "--print"]);
     printed.code(0).silent();
@@ -66,14 +68,15 @@ fn there_and_back(home: &Home, tool: &str, works: impl Fn(&Home)) {
     home.run(["setup", tool, "--undo"]).code(0).silent();
     assert_eq!(state(home), before, "--undo");
     home.run(["setup", tool, "--undo"]).code(0).silent().stdout_has("Nothing to undo");
-    // And there again.
+    // `setup` works again after `--undo`.
     home.run(["setup", tool]).code(0).silent();
     assert_eq!(state(home), after);
     works(home);
 }
 
+/// `login`, `setup kubectl` and `kubectl get pods` work, with the oldest and the newest kubectl.
 #[test]
-fn three_commands_to_kubectl() {
+fn three_commands_make_kubectl_work() {
     let (Some(issuer), Some(oldest), Some(newest)) =
         (NodeServer::oidc_provider(), require("kubectl-oldest"), require("kubectl-newest"))
     else {
@@ -86,12 +89,12 @@ fn three_commands_to_kubectl() {
         let ca = home.write("cluster-ca.pem", Pki::shared().ca_pem(), 0o644);
         home.write(".kube/config", kubeconfig(&api.url(), &ca), 0o600);
         login(&home, &issuer.url(), &[]);
-        // Each kubectl writes the whole file anew, in an order of its own.
-        for user in ["--user=another", "--user=somebody"] {
+        // Each kubectl writes the whole file anew, in its own order.
+        for user in ["--user=another", "--user=previous-user"] {
             let mut write = home.tool(home.path().join("bin/kubectl"), ["config", "set-context", "other", user]);
             Running::start(&mut write).finish().code(0);
         }
-        there_and_back(&home, "kubectl", |home| {
+        assert_setup_is_reversible(&home, "kubectl", |home| {
             let mut get = home.tool(home.path().join("bin/kubectl"), ["get", "pods"]);
             Running::start(&mut get).finish().code(0).silent().stdout_has("trainer-0");
         });
@@ -101,8 +104,10 @@ fn three_commands_to_kubectl() {
     }
 }
 
+/// `setup kubectl` adds the program to the allowlist of a kuberc, and `--undo` removes it. It reports the policy
+/// `DenyAll`.
 #[test]
-fn kubectl_lets_us_where_it_has_a_list() {
+fn setup_extends_kubectl_plugin_allowlist() {
     let Some(kubectl) = require("kubectl-newest") else { return };
     let issuer = Issuer::start();
     let Some(api) = NodeServer::api_server(issuer.url()) else { return };
@@ -129,8 +134,9 @@ fn kubectl_lets_us_where_it_has_a_list() {
     home.run(["setup", "kubectl"]).code(0).stdout_has("note: your kuberc has credentialPluginPolicy: DenyAll");
 }
 
+/// `setup kubectl --undo` keeps a context that the user changed after `setup`, and restores no user there.
 #[test]
-fn kubectl_keeps_what_somebody_changed_since() {
+fn undo_keeps_contexts_changed_since_setup() {
     let Some(kubectl) = require("kubectl-newest") else { return };
     let issuer = Issuer::start();
     let home = home_with(&[("kubectl", kubectl.clone())]);
@@ -144,16 +150,17 @@ fn kubectl_keeps_what_somebody_changed_since() {
     };
     let user =
         |context: &str| config(&format!("view -o jsonpath={{.contexts[?(@.name==\"{context}\")].context.user}}"));
-    assert_eq!((user("acme"), user("other")), ("somebody".to_owned(), format!("runai-credential-{PROFILE}")));
+    assert_eq!((user("acme"), user("other")), ("previous-user".to_owned(), format!("runai-credential-{PROFILE}")));
     assert!(config("view").contains(&format!("- --profile\n      - {PROFILE}\n      - kubectl\n")));
     config("set-context other --user=third");
     home.run(["setup", "kubectl", "--undo"]).code(0).silent();
-    assert_eq!((user("acme"), user("other")), ("somebody".to_owned(), "third".to_owned()));
+    assert_eq!((user("acme"), user("other")), ("previous-user".to_owned(), "third".to_owned()));
     assert!(!config("view").contains("runai-credential"));
 }
 
+/// `login`, `setup git` and `git ls-remote` work with each git, beside another helper.
 #[test]
-fn three_commands_to_git() {
+fn three_commands_make_git_work() {
     let issuer = Issuer::start();
     for (program, _) in git::gits() {
         let server = GitServer::start(&issuer, &["Basic realm=\"GitLab\""]);
@@ -162,15 +169,15 @@ fn three_commands_to_git() {
         let before = "# mine\n[user]\n\tname = me\n[credential]\n\thelper = store\n";
         home.write(".gitconfig", before, 0o600);
         login(&home, issuer.url(), &["--host", &server.site().url()]);
-        there_and_back(&home, "git", |home| {
+        assert_setup_is_reversible(&home, "git", |home| {
             let mut list = home.tool(&program, ["ls-remote", &server.repository()]);
             let ca = home.write("site-ca.pem", Pki::shared().ca_pem(), 0o644);
             list.env("GIT_SSL_CAINFO", ca).env("GIT_TERMINAL_PROMPT", "0");
             Running::start(&mut list).finish().code(0).silent().stdout_has("refs/heads/main");
         });
-        assert!(!home.path().join(".git-credentials").exists(), "no other helper was told the token");
+        assert!(!home.path().join(".git-credentials").exists(), "no other helper got the token");
         assert!(home.grep(CLIENT_SECRET).is_empty(), "the secret is in the keyring and nowhere else");
-        // Two helpers for the very host come back as they were.
+        // `--undo` restores two helpers for the same host.
         let key = format!("credential.{}.helper", server.site().url());
         home.run(["setup", "git", "--undo"]).code(0);
         let own = format!("{before}[credential \"{}\"]\n\thelper = cache\n\thelper = store\n", server.site().url());
@@ -189,8 +196,9 @@ fn docker_command(home: &Home, docker: &Path, image: &str) -> Command {
     command
 }
 
+/// `login`, `setup docker`, a push with skopeo and a query with docker work, with and without a docker configuration.
 #[test]
-fn three_commands_to_docker() {
+fn three_commands_make_docker_work() {
     let (Some(docker), Some(skopeo)) = (require("docker"), require("skopeo")) else { return };
     let issuer = Issuer::start();
     let Some(site) = guarded_registry(&issuer) else { return };
@@ -201,7 +209,7 @@ fn three_commands_to_docker() {
             home.write(".docker/config.json", before, 0o640);
         }
         login(&home, issuer.url(), &["--host", &format!("https://{}", site.authority())]);
-        there_and_back(&home, "docker", |home| {
+        assert_setup_is_reversible(&home, "docker", |home| {
             let image = write_image(home, "image");
             let to = format!("docker://{}/team/app:1", site.authority());
             let mut push = home.tool(&skopeo, ["--insecure-policy", "copy", "-q", "--format", "v2s2", &image, &to]);
@@ -214,8 +222,9 @@ fn three_commands_to_docker() {
     }
 }
 
+/// An `--undo` that failed on a broken file succeeds after the file is repaired.
 #[test]
-fn an_undo_that_fails_can_be_tried_again() {
+fn failed_undo_can_be_repeated() {
     let issuer = Issuer::start();
     let home = home_with(&[]);
     home.keycloak_with(&issuer, serde_json::json!({"hosts": ["https://git.example"]}));
@@ -228,8 +237,9 @@ fn an_undo_that_fails_can_be_tried_again() {
     assert_eq!(fs::read_to_string(home.path().join(".gitconfig")).expect("git's configuration").trim(), "");
 }
 
+/// `setup` reports a broken or missing file, tool or host list, and changes nothing.
 #[test]
-fn what_is_broken_stays_as_it_is() {
+fn setup_leaves_broken_files_unchanged() {
     let issuer = Issuer::start();
     let home = home_with(&[]);
     home.keycloak(&issuer);

@@ -1,5 +1,6 @@
-//! What the program prints, byte for byte: a change of it shows in the diff. `cargo insta review`, or `INSTA_UPDATE=always cargo test
-//! snapshots`, takes a change over.
+//! Compares the program's output with `tests/snapshots/`, byte for byte, so that each change is visible in a diff.
+//!
+//! `cargo insta review`, or `INSTA_UPDATE=always cargo test snapshots`, accepts a change.
 
 use std::path::Path;
 
@@ -17,23 +18,23 @@ fn snapshot(name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-/// The subcommands, as the program lists them for `make install`.
+/// Returns the subcommands that the program lists for `make install`.
 fn subcommands() -> Vec<String> {
     let listed = Home::new().run(["man", "--list"]).code(0).stdout.clone();
     listed.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
 }
 
-/// Replaces what differs from run to run: the home, the port of the server, the version and times.
+/// Replaces the parts that differ between runs: the home, the port of the server, the version and times.
 fn stable(text: &str, home: &Home, issuer: &Issuer) -> String {
     let port = issuer.url().rsplit(':').next().expect("a port").to_owned();
     let text = text.replace(&home.path().display().to_string(), "[HOME]").replace(&format!(":{port}"), ":[PORT]");
     let text = text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]");
-    // The machine decides how it resolves `localhost`, and where its certificates are.
+    // The addresses of `localhost` and the path of the certificates depend on the machine.
     let text = between(&text, "localhost is ", " (", "[ADDRESSES]");
     let text = between(&text, "trusted are ", " and ", "[BUNDLE]");
     let mut stable = String::new();
     for line in text.lines() {
-        // A step's time stands in parentheses at the end of its line.
+        // A step's time is in parentheses at the end of its line.
         let line = match line.rsplit_once(" (") {
             Some((start, end)) if end.ends_with(" ms)") => format!("{start} ([TIME])"),
             _ => line.to_owned(),
@@ -43,13 +44,14 @@ fn stable(text: &str, home: &Home, issuer: &Issuer) -> String {
     stable
 }
 
-/// Replaces the text between two marks, the first time that they occur.
+/// Replaces the text between the first two marks.
 fn between(text: &str, start: &str, end: &str, by: &str) -> String {
     let Some((before, rest)) = text.split_once(start) else { return text.to_owned() };
     let (_, after) = rest.split_once(end).expect("the end of what varies");
     format!("{before}{start}{by}{end}{after}")
 }
 
+/// `--help` prints the same text as in the snapshots, for the program and for each subcommand.
 #[test]
 fn help_of_each_subcommand_is_unchanged() {
     let home = Home::new();
@@ -59,6 +61,7 @@ fn help_of_each_subcommand_is_unchanged() {
     }
 }
 
+/// `man` prints the same pages as in the snapshots, for the program and for each subcommand.
 #[test]
 fn man_page_of_each_subcommand_is_unchanged() {
     let home = Home::new();
@@ -69,7 +72,8 @@ fn man_page_of_each_subcommand_is_unchanged() {
     }
 }
 
-/// `login` at a server that takes the client, `status` before and after, `setup --print` of each tool, and `logout`.
+/// `login`, `status`, `setup --print` of each tool, and `logout` print the texts of the snapshots. The server accepts
+/// the client.
 #[test]
 fn output_for_people_is_unchanged() {
     let (home, issuer) = (Home::new(), Issuer::start());
@@ -86,13 +90,13 @@ fn output_for_people_is_unchanged() {
     }
     let status = home.run(["status"]).code(0).silent().stdout.clone();
     let status = status.replace(" 59 min left", " [LEFT] left").replace(" 60 min left", " [LEFT] left");
-    // The width of a column is that of the longest path.
+    // The longest path decides the width of a column.
     let status = stable(&status, &home, &issuer).split_whitespace().collect::<Vec<_>>().join(" ") + "\n";
     snapshot("status", &status);
     snapshot("logout", &stable(&home.run(["logout"]).code(0).silent().stdout, &home, &issuer));
 }
 
-/// `doctor` where all is well and no tool is installed, and where the secret is wrong.
+/// `doctor` prints the texts of the snapshots: for a correct setup without tools, and for a wrong secret.
 #[test]
 fn output_of_doctor_is_unchanged() {
     let (home, issuer) = (Home::new(), Issuer::start());

@@ -1,4 +1,4 @@
-//! `terraform`: golden cases of the protocol, and the lines of the page.
+//! Tests of `terraform`: golden cases of the protocol, and the lines of the page.
 
 use std::process::Stdio;
 
@@ -9,7 +9,7 @@ use support::*;
 const CASES: &str = include_str!("cases/terraform.json");
 const README: &str = include_str!("../integrations/terraform/README.md");
 
-/// A home whose profile has the hosts of the cases, and the program under the name that Terraform calls.
+/// Returns a home whose profile lists the hosts of the cases, with the program's name for Terraform.
 fn home(issuer: &Issuer) -> Home {
     let home = Home::new();
     home.install("terraform-credentials-runai");
@@ -18,7 +18,7 @@ fn home(issuer: &Issuer) -> Home {
     home
 }
 
-/// The program as Terraform calls it: the arguments of the configuration, the verb, the host.
+/// Runs the program as Terraform calls it: the arguments of the configuration, the verb, the host.
 fn call<S: AsRef<str>>(home: &Home, args: impl IntoIterator<Item = S>, input: &str) -> Outcome {
     let mut command = home.tool(home.path().join("bin/terraform-credentials-runai"), args);
     command.stdin(Stdio::piped());
@@ -27,8 +27,9 @@ fn call<S: AsRef<str>>(home: &Home, args: impl IntoIterator<Item = S>, input: &s
     running.finish()
 }
 
+/// Each golden case gets its answer, exit code and error, with one token request for all of them.
 #[test]
-fn terraform_gets_the_answers_of_the_golden_cases() {
+fn terraform_answers_equal_the_golden_cases() {
     let issuer = Issuer::start();
     let home = home(&issuer);
     let token = home.run(["token"]).code(0).stdout.trim_end().to_owned();
@@ -53,7 +54,7 @@ fn terraform_gets_the_answers_of_the_golden_cases() {
     issuer.expect_token_requests(1);
 }
 
-/// `terraform logout` drops the token of that host, so the next `get` fetches another one.
+/// `terraform logout` removes the token of the host, so that the next `get` fetches another one.
 #[test]
 fn terraform_forget_drops_the_cached_token() {
     let issuer = Issuer::start();
@@ -66,7 +67,7 @@ fn terraform_forget_drops_the_cached_token() {
     issuer.expect_token_requests(2);
 }
 
-/// Terraform shows nothing of a failure but its exit status; the text is for `TF_LOG` and for people.
+/// After a failure Terraform shows only the exit status. The text is for `TF_LOG` and for users.
 #[test]
 fn terraform_get_fails_when_the_server_refuses() {
     let issuer = Issuer::start();
@@ -75,9 +76,9 @@ fn terraform_get_fails_when_the_server_refuses() {
     call(&home, ["get", "registry.acme.example"], "").code(4).stdout_is("").stderr_has("the server refused client");
 }
 
-/// The page's link, configuration and line to try it.
+/// The page's link, configuration and test command work unchanged.
 #[test]
-fn terraform_page_works_as_it_stands() {
+fn lines_of_terraform_page_work() {
     let issuer = Issuer::start();
     let home = home(&issuer);
     home.install("runai-credential");

@@ -1,4 +1,4 @@
-//! Where the configuration is, and whether it can be trusted.
+//! Tests of where the program finds its configuration, and when it trusts the file.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,13 +16,15 @@ const SAFE: &str = "it must be a regular file of at most 16 MiB that you may rea
 const WRITE_ONE: &str =
     "write one (see the README), or describe a profile with RUNAI_URL, RUNAI_CLIENT_ID and RUNAI_CLIENT_SECRET";
 
-/// Writes a configuration whose one profile shows itself by this variable.
+/// Writes a configuration with one profile, which the error about this variable identifies.
 fn planted(home: &Home, at: impl AsRef<Path>, variable: &str) -> std::path::PathBuf {
     home.write(at, json!({"profiles": {"p": without_secret(variable)}}).to_string(), 0o600)
 }
 
+/// The program prefers `--config`, then `RUNAI_CREDENTIAL_CONFIG`, then `XDG_CONFIG_HOME`, then `HOME`. An empty
+/// variable counts as unset.
 #[test]
-fn the_option_goes_before_the_variable_before_xdg_before_the_home_directory() {
+fn option_beats_variable_xdg_and_home() {
     let home = Home::new();
     planted(&home, ".config/runai-credential/config.json", "BY_HOME");
     let no_xdg = |command: &mut Command| {
@@ -45,8 +47,9 @@ fn the_option_goes_before_the_variable_before_xdg_before_the_home_directory() {
     meant(&home.run_with(["--config", &by_option, "token"], with(&variable)), "BY_OPTION");
 }
 
+/// The program does not fall back to another file when the file of `--config` or of the variable is missing.
 #[test]
-fn a_chosen_file_that_is_missing_is_not_replaced_by_another() {
+fn missing_chosen_file_is_an_error() {
     let home = Home::new();
     planted(&home, home.config_file(), "BY_XDG");
     let missing = home.path().join("missing.json").display().to_string();
@@ -56,10 +59,10 @@ fn a_chosen_file_that_is_missing_is_not_replaced_by_another() {
     refused(&home.run_with(["token"], with(&variable)), &what, WRITE_ONE);
 }
 
+/// The program refuses a relative path from the option and from the variable.
 #[test]
-fn relative_paths_are_refused() {
-    const HINT: &str =
-        "give the path in full, from /: what a call means must not depend on the folder it is started in";
+fn relative_config_path_is_refused() {
+    const HINT: &str = "give an absolute path: the profile must not depend on the working directory of the caller";
     let home = Home::new();
     planted(&home, "work/c.json", "PLANTED");
     for path in ["c.json", "./c.json", "../work/c.json", "~/work/c.json"] {
@@ -70,9 +73,9 @@ fn relative_paths_are_refused() {
     }
 }
 
-/// A folder that somebody else filled must not decide anything.
+/// The program reads no configuration from the working directory: another person may have written the files there.
 #[test]
-fn nothing_is_read_from_the_working_directory() {
+fn working_directory_has_no_configuration() {
     let home = Home::new();
     for name in [
         "config.json",
@@ -91,7 +94,7 @@ fn nothing_is_read_from_the_working_directory() {
 
     const SET_HOME: &str = "set HOME, or name a file with --config, or describe a profile with RUNAI_URL, RUNAI_CLIENT_ID \
                             and RUNAI_CLIENT_SECRET";
-    // Empty, relative and missing directories must not turn into the one we are in.
+    // An empty, relative or missing directory variable must not resolve to the working directory.
     for (config_home, home_dir) in [(None, None), (Some(""), Some("")), (Some("."), Some(".")), (Some("config"), None)]
     {
         let outcome = home.run_with(["token"], |command| {
@@ -106,8 +109,9 @@ fn nothing_is_read_from_the_working_directory() {
     }
 }
 
+/// The program refuses a configuration file that its group or all users may write.
 #[test]
-fn a_file_that_others_may_write_is_refused() {
+fn file_writable_by_others_is_refused() {
     let home = Home::new();
     let path = planted(&home, home.config_file(), "UNSET");
     let what = format!(
@@ -124,21 +128,23 @@ fn a_file_that_others_may_write_is_refused() {
     }
 }
 
+/// The program refuses a configuration file of a user other than its own and root.
 #[test]
-fn a_file_of_another_user_is_refused() {
+fn file_of_another_user_is_refused() {
     let home = Home::new();
     let path = planted(&home, home.config_file(), "UNSET");
-    // Only root can give a file away; everybody else has one of another user's at hand only where root's are trusted.
+    // Only root can give a file to another user. Other users have only root's files, which the program trusts.
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    std::os::unix::fs::chown(&path, Some(65_534), None).expect("give it to nobody");
+    std::os::unix::fs::chown(&path, Some(65_534), None).expect("give it to another user");
     let what = format!("cannot use the configuration file {}: it belongs to another user", path.display());
     refused(&home.run(["token"]), &what, SAFE);
 }
 
+/// The program follows a link to the configuration and checks the target. A missing target or a loop is an error.
 #[test]
-fn a_link_is_followed_and_its_end_is_judged() {
+fn link_is_judged_by_its_target() {
     let home = Home::new();
     let end = planted(&home, "dotfiles/runai.json", "UNSET");
     home.write("config/runai-credential/.keep", "", 0o600);
@@ -156,8 +162,9 @@ fn a_link_is_followed_and_its_end_is_judged() {
     home.run(["token"]).code(3).stderr_has(LINK_LOOP);
 }
 
+/// The program refuses FIFOs, sockets, devices and folders within two seconds, without waiting for them.
 #[test]
-fn what_is_no_regular_file_is_refused_at_once() {
+fn irregular_file_is_refused_at_once() {
     let home = Home::new();
     let fifo = home.fifo("fifo");
     let socket = std::os::unix::net::UnixListener::bind(home.path().join("socket")).expect("make a socket");

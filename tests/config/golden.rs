@@ -1,5 +1,6 @@
-//! `tests/cases/config/`: configurations with what the program says of them. The unit tests of `src/config.rs` hold
-//! `docs/config.schema.json` to the same cases.
+//! Runs the program on each configuration in `tests/cases/config/` and compares what it reports.
+//!
+//! The unit tests of the module `config` check `docs/config.schema.json` against the same cases.
 
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ fn text<'a>(case: &'a Value, key: &str) -> &'a str {
     case[key].as_str().unwrap_or_else(|| panic!("{key} is missing in {case}"))
 }
 
+/// The program refuses each wrong configuration with the position, the error and the hint that the case states.
 #[test]
-fn each_wrong_configuration_is_refused_with_its_place_and_its_remedy() {
+fn wrong_configuration_error_has_position_and_hint() {
     let home = Home::new();
     for case in cases(include_str!("../cases/config/refused.json")) {
         let lines: Vec<&str> = case["text"].as_array().expect("lines").iter().filter_map(Value::as_str).collect();
@@ -32,8 +34,9 @@ fn each_wrong_configuration_is_refused_with_its_place_and_its_remedy() {
     assert_eq!(home.files().len(), 1, "a refused configuration leaves nothing behind: {:?}", home.files());
 }
 
+/// The program accepts each right configuration: its only error is the missing secret.
 #[test]
-fn each_right_configuration_gets_as_far_as_its_secret() {
+fn right_configuration_fails_at_its_secret() {
     let home = Home::new();
     for case in cases(include_str!("../cases/config/accepted.json")) {
         let path = home.config(&case["config"]);
@@ -44,8 +47,9 @@ fn each_right_configuration_gets_as_far_as_its_secret() {
     }
 }
 
+/// The program names the position of the first byte that is not UTF-8.
 #[test]
-fn a_file_that_is_not_utf8_is_told_by_its_first_wrong_byte() {
+fn non_utf8_error_names_first_byte() {
     let home = Home::new();
     for (bytes, at) in [
         (&b"{\n  \"profiles\": {\"caf\xe9\": {}}\n}"[..], "2:20"),
@@ -59,8 +63,9 @@ fn a_file_that_is_not_utf8_is_told_by_its_first_wrong_byte() {
     }
 }
 
+/// The program refuses lists that are nested a million deep within five seconds and does not crash.
 #[test]
-fn deep_nesting_is_refused_in_no_time_and_without_a_crash() {
+fn deep_nesting_is_refused_without_crash() {
     const DEPTH: usize = 1_000_000;
     let home = Home::new();
     for (beginning, end, at, what) in [
@@ -82,8 +87,9 @@ fn deep_nesting_is_refused_in_no_time_and_without_a_crash() {
     ));
 }
 
+/// The program refuses a file of 64 GiB by its size, without reading it.
 #[test]
-fn a_huge_file_is_refused_unread() {
+fn huge_file_is_refused_without_reading() {
     let home = Home::new();
     let path = home.config(&serde_json::json!({"profiles": {"p": super::without_secret("UNSET")}}));
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("open it");
@@ -98,8 +104,9 @@ fn a_huge_file_is_refused_unread() {
     );
 }
 
+/// The program shortens long values, hides passwords and escapes control characters in its errors.
 #[test]
-fn a_long_or_hostile_value_is_not_repeated_to_the_terminal() {
+fn error_omits_long_or_hostile_values() {
     let home = Home::new();
     let long = "x".repeat(1 << 20);
     for value in [format!("http://{long}.example"), format!("https://user:{}@a.example", "canary-password")] {

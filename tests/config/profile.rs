@@ -1,11 +1,11 @@
-//! Which profile a call means, and the one that the environment makes.
+//! Tests of which profile a call uses, and of the profile `env` that environment variables define.
 
 use serde_json::json;
 
 use super::{meant, refused, with, without_secret};
 use support::*;
 
-/// Variables that make the profile `env` without a server: it shows itself by its missing secret file.
+/// Variables that define the profile `env` without a server. The error about its missing secret file identifies it.
 const ENV: [(&str, &str); 3] = [
     ("RUNAI_URL", "https://a.example"),
     ("RUNAI_CLIENT_ID", "c"),
@@ -17,7 +17,7 @@ fn meant_env(outcome: &Outcome) {
     outcome.code(3).stdout_is("").stderr_has("the client secret file /nonexistent/env-secret: No such file");
 }
 
-/// Two profiles, `one` and `two`, which show themselves by the variables `ONE` and `TWO`.
+/// Writes two profiles, `one` and `two`, which the errors about the variables `ONE` and `TWO` identify.
 fn two_profiles(home: &Home, default: Option<&str>) {
     let mut config = json!({"profiles": {"one": without_secret("ONE"), "two": without_secret("TWO")}});
     if let Some(default) = default {
@@ -26,8 +26,9 @@ fn two_profiles(home: &Home, default: Option<&str>) {
     home.config(&config);
 }
 
+/// The program prefers `--profile`, then `RUNAI_PROFILE`, then the profile of the environment, then `default_profile`.
 #[test]
-fn the_option_goes_before_the_variable_before_the_environments_before_the_default() {
+fn option_beats_variables_and_default_profile() {
     let home = Home::new();
     two_profiles(&home, Some("two"));
     let name_one = [("RUNAI_PROFILE", "one")];
@@ -39,12 +40,13 @@ fn the_option_goes_before_the_variable_before_the_environments_before_the_defaul
     meant(&home.run_with(["token", "--profile", "two"], with(&everything)), "TWO");
     meant_env(&home.run_with(["token", "--profile", "env"], with(&everything)));
     meant_env(&home.run_with(["token"], with(&[ENV[0], ENV[1], ENV[2], ("RUNAI_PROFILE", "env")])));
-    // Empty is unset.
+    // An empty variable counts as unset.
     meant(&home.run_with(["token"], with(&[("RUNAI_PROFILE", ""), ("RUNAI_CLIENT_ID", "")])), "TWO");
 }
 
+/// The program uses the only profile without a name. With several and no default, it asks for a name and lists them.
 #[test]
-fn the_only_profile_needs_no_name_and_several_do() {
+fn only_profile_needs_no_name() {
     let home = Home::new();
     home.config(&json!({"profiles": {"p": without_secret("ONLY")}}));
     meant(&home.run(["token"]), "ONLY");
@@ -62,8 +64,9 @@ fn the_only_profile_needs_no_name_and_several_do() {
     refused(&home.run_with(["token"], with(&[("RUNAI_PROFILE", "three")])), &unknown, "the profiles are one, two");
 }
 
+/// The program does not invent a profile `env` when `RUNAI_CLIENT_ID` is not set.
 #[test]
-fn a_profile_that_nobody_wrote_is_not_made_up() {
+fn env_profile_without_client_id_fails() {
     let home = Home::new();
     let hint = "set RUNAI_URL, RUNAI_CLIENT_ID and RUNAI_CLIENT_SECRET, or name another profile";
     let what = "there is no profile \"env\": RUNAI_CLIENT_ID is not set";
@@ -71,21 +74,23 @@ fn a_profile_that_nobody_wrote_is_not_made_up() {
     refused(&home.run(["token", "--profile", "env"]), what, hint);
     two_profiles(&home, Some("one"));
     refused(&home.run(["token", "--profile", "env"]), what, hint);
-    // The other variables alone make none.
+    // The other variables alone do not define a profile.
     meant(&home.run_with(["token"], with(&[ENV[0], ENV[2]])), "ONE");
 }
 
+/// The profile of the environment works without a configuration file, and the program does not read an invalid one.
 #[test]
-fn the_environments_profile_needs_no_file_and_looks_at_none() {
+fn env_profile_reads_no_configuration_file() {
     let home = Home::new();
     meant_env(&home.run_with(["token"], with(&ENV)));
     home.write(home.config_file(), "not JSON", 0o666);
     meant_env(&home.run_with(["token"], with(&ENV)));
 }
 
-/// Variables that are left in a CI job, say, cannot spoil a call that names its profile.
+/// `--profile` makes the program ignore the variables of the environment's profile, such as variables left over in a CI
+/// job.
 #[test]
-fn a_named_profile_does_not_look_at_the_environments() {
+fn named_profile_ignores_env_profile_variables() {
     let home = Home::new();
     two_profiles(&home, None);
     let broken = [("RUNAI_CLIENT_ID", "c"), ("RUNAI_URL", "http://a.example"), ("RUNAI_HOSTS", "*")];
@@ -93,8 +98,9 @@ fn a_named_profile_does_not_look_at_the_environments() {
     home.run_with(["token"], with(&broken)).code(3).stderr_has("RUNAI_URL");
 }
 
+/// Each error about the environment's profile names the variable that is wrong or missing, without its secret parts.
 #[test]
-fn each_variable_is_checked_under_its_own_name() {
+fn variable_error_names_the_variable() {
     let home = Home::new();
     let no_secret = [("RUNAI_URL", "https://a.example"), ("RUNAI_CLIENT_ID", "c")];
     refused(
@@ -146,7 +152,7 @@ fn each_variable_is_checked_under_its_own_name() {
         "RUNAI_BASE_URL (\"a.example\") has no scheme; it should start with https://",
         "correct RUNAI_BASE_URL, or unset RUNAI_CLIENT_ID to use the configuration file",
     );
-    // What does not fit together.
+    // Values that are right alone and contradict each other.
     let mut variables = ENV.to_vec();
     variables.push(("RUNAI_API", "keycloak"));
     refused(
@@ -163,9 +169,9 @@ fn each_variable_is_checked_under_its_own_name() {
     );
 }
 
-/// The variables reach the issuer: each api, each way to give the URL and the secret.
+/// Each api, each variable for the URL and each variable for the secret reaches the issuer.
 #[test]
-fn the_environments_profile_gets_a_token() {
+fn env_profile_gets_a_token() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let secret = home.write("secret", format!("{CLIENT_SECRET}\n"), 0o600).display().to_string();
     let ca = home.write("ca.pem", issuer.ca_pem(), 0o644).display().to_string();
@@ -179,7 +185,7 @@ fn the_environments_profile_gets_a_token() {
         (vec![("RUNAI_BASE_URL", issuer.url()), by_file], "/api/v2/token"),
         (vec![url, ("RUNAI_BASE_URL", "https://b.example"), by_file, ("RUNAI_REALM", REALM)], keycloak.as_str()),
         (vec![url, by_value, ("RUNAI_API", "v1")], "/api/v1/token"),
-        // The value goes before the file, and a host list is taken.
+        // The value goes before the file. The program accepts a list of hosts.
         (
             vec![
                 ("RUNAI_TOKEN_URL", token_url.as_str()),

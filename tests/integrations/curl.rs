@@ -1,10 +1,10 @@
-//! curl and bash, with the token as `token` prints it.
+//! Runs lines of bash and curl that use the output of `token`.
 
 use support::*;
 
-/// Lines that people write, each against an API server that verifies the token.
+/// Lines that users write send the token to an API server that verifies it.
 #[test]
-fn lines_of_bash_and_curl() {
+fn bash_curl_lines_send_the_token() {
     let (Some(bash), Some(_)) = (require("bash"), require("curl")) else { return };
     let issuer = Issuer::start();
     let Some(api) = NodeServer::api_server(issuer.url()) else { return };
@@ -19,7 +19,7 @@ fn lines_of_bash_and_curl() {
         r#"curl -H "Authorization: Bearer $(runai-credential token)" "$URL/version""#,
         r#"token=$(runai-credential token -n) && curl --oauth2-bearer "$token" "$URL/version""#,
     ] {
-        // What curl has to know here and not out there.
+        // The test's curl needs the private CA and these options; a user's curl does not.
         home.write(".curlrc", "silent\nshow-error\nfail\ncacert = ca.pem\n", 0o600);
         let mut command = home.tool(&bash, ["-euo", "pipefail", "-c", line]);
         command.env("URL", api.url()).current_dir(home.path());

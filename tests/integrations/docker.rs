@@ -1,4 +1,4 @@
-//! `integrations/docker/`: the docker CLI, skopeo and helm, through the file as it stands, against a real registry over TLS.
+//! Runs the docker CLI, skopeo and helm with the file of `integrations/docker/`, against a real registry with TLS.
 
 use std::fs;
 use std::path::Path;
@@ -11,11 +11,13 @@ use support::*;
 const README: &str = include_str!("../../integrations/docker/README.md");
 const CONFIG: &str = include_str!("../../integrations/docker/config.json");
 
-/// What people replace.
+/// The part of the file that users replace.
 const REGISTRY: &str = "registry.acme.example:5000";
 
-/// A home as the page makes one: the program under its second name, docker's configuration for this registry; and a profile
-/// that may answer for it.
+/// Returns a home as the page describes it: the program with its second name, and docker's configuration for this
+/// registry.
+///
+/// Its profile lists the registry.
 fn home_for(issuer: &Issuer, authority: &str) -> Home {
     let home = Home::new();
     home.install("docker-credential-runai");
@@ -25,7 +27,7 @@ fn home_for(issuer: &Issuer, authority: &str) -> Home {
     home
 }
 
-/// Puts a wrapper in the helper's place that writes down what it is asked.
+/// Replaces the helper with a wrapper that logs its requests.
 fn watch(home: &Home) {
     let helper = home.path().join("bin/docker-credential-runai");
     fs::remove_file(&helper).expect("the link");
@@ -37,7 +39,7 @@ fn watch(home: &Home) {
     home.write("bin/docker-credential-runai", script, 0o755);
 }
 
-/// What the wrapper was asked, without repetition.
+/// Returns the requests that the wrapper logged, without repetition.
 fn asked(home: &Home) -> Vec<String> {
     let log = fs::read_to_string(home.path().join("asked")).unwrap_or_default();
     let mut asked: Vec<String> = log.lines().map(str::to_owned).collect();
@@ -48,9 +50,9 @@ fn asked(home: &Home) -> Vec<String> {
 
 fn command(home: &Home, tool: &Path, line: &str) -> Command {
     let mut command = home.tool(tool, line.split(' '));
-    // The servers' authority; for ours it is in the profile.
+    // The authority of the test's servers. The program takes it from the profile.
     command.env("SSL_CERT_FILE", home.path().join("ca.pem"));
-    // No daemon, wherever these tests run.
+    // An address without a daemon, for machines that have one.
     command.env("DOCKER_HOST", format!("unix://{}", home.path().join("no-daemon").display()));
     command
 }
@@ -60,16 +62,17 @@ fn run(home: &Home, tool: &Path, line: &str) -> Outcome {
     Running::start(&mut command(home, tool, line)).finish()
 }
 
-/// Puts an image into the registry.
+/// Pushes an image to the registry.
 #[track_caller]
 fn push(home: &Home, skopeo: &Path, authority: &str) {
     let image = write_image(home, "image");
-    // The format that also older docker CLIs can inspect.
+    // Older docker CLIs can inspect this format as well.
     run(home, skopeo, &format!("--insecure-policy copy --format v2s2 {image} docker://{authority}/team/app:1")).code(0);
 }
 
+/// skopeo and docker use the token as the registry's password, with one token request for all calls.
 #[test]
-fn a_registry_whose_password_is_the_token() {
+fn clients_use_token_as_registry_password() {
     let (Some(docker), Some(skopeo)) = (require("docker"), require("skopeo")) else { return };
     let issuer = Issuer::start();
     let Some(site) = guarded_registry(&issuer) else { return };
@@ -85,8 +88,9 @@ fn a_registry_whose_password_is_the_token() {
     assert_eq!(issuer.token_requests(), 1);
 }
 
+/// Eight skopeo processes at once cause one token request.
 #[test]
-fn many_at_once_make_one_token_request() {
+fn parallel_clients_cause_one_token_request() {
     let Some(skopeo) = require("skopeo") else { return };
     let issuer = Issuer::start();
     let Some(site) = guarded_registry(&issuer) else { return };
@@ -100,8 +104,9 @@ fn many_at_once_make_one_token_request() {
     assert_eq!(issuer.token_requests(), 2);
 }
 
+/// skopeo and docker exchange the token for the registry's own token at a token server.
 #[test]
-fn a_registry_with_a_token_server() {
+fn clients_use_registry_with_token_server() {
     let (Some(docker), Some(skopeo)) = (require("docker"), require("skopeo")) else { return };
     let issuer = Issuer::start();
     let tokens = token_server(&issuer);
@@ -115,8 +120,10 @@ fn a_registry_with_a_token_server() {
     assert!(!tokens.authorizations().is_empty());
 }
 
+/// `docker login` stores the served token, `docker logout` erases it, and docker shows that other passwords are
+/// refused.
 #[test]
-fn docker_login_and_logout() {
+fn docker_login_and_logout_call_helper() {
     let Some(docker) = require("docker") else { return };
     let issuer = Issuer::start();
     let Some(site) = guarded_registry(&issuer) else { return };
@@ -132,7 +139,7 @@ fn docker_login_and_logout() {
     assert_eq!(said[0], format!("get {host}"), "{said:?}");
     assert!(said.iter().any(|line| line.starts_with("store {") && line.contains(&issuer.last_token())), "{said:?}");
 
-    // Somebody's password is not kept, and docker says so.
+    // The program does not keep another password, and docker shows its error.
     let outcome = run(&format!("login -u oauth2 -p {} {host}", issuer.mint(json!({}))));
     outcome.code(1).stderr_has("this helper keeps no passwords");
 
@@ -144,7 +151,7 @@ fn docker_login_and_logout() {
     run(&format!("login {host}")).code(0);
     assert_eq!(issuer.token_requests(), requests + 1);
 
-    // As a store of everything, which the page advises against, it is asked for each spelling.
+    // As `credsStore`, which the page advises against, the program gets a request for each spelling.
     home.write(".docker/config.json", r#"{"credsStore": "runai"}"#, 0o600);
     asked(&home);
     run(&format!("logout {host}")).code(0);
@@ -155,7 +162,7 @@ fn docker_login_and_logout() {
     );
 }
 
-/// The same server under a name that is not the profile's: the helper is asked, and declines.
+/// For the same server under a name that the profile does not list, the helper gets a request and returns no token.
 #[test]
 fn another_host_never_sees_the_token() {
     let (Some(docker), Some(skopeo)) = (require("docker"), require("skopeo")) else { return };
@@ -179,10 +186,10 @@ fn another_host_never_sees_the_token() {
     assert!(!requests.is_empty());
     for request in requests {
         assert_eq!(request.header("host"), Some(other.as_str()));
-        // "Og==" is a colon: no user and no password, as skopeo says it.
+        // "Og==" is a colon: skopeo sends it for no user and no password.
         assert!(matches!(request.header("authorization"), None | Some("Basic Og==")), "{request:?}");
     }
-    // docker asks for Docker Hub by a URL.
+    // docker uses a URL in requests for Docker Hub.
     home.write(".docker/config.json", r#"{"credsStore": "runai"}"#, 0o600);
     run(&home, &docker, "logout");
     let asked = asked(&home);
@@ -190,9 +197,9 @@ fn another_host_never_sees_the_token() {
     home.run_fed(["docker", "get"], hub.expect("a URL").to_owned()).code(1).silent();
 }
 
-/// docker drops the answer and shows our line; skopeo shows both.
+/// docker shows the error from standard error and drops the answer. skopeo shows both.
 #[test]
-fn what_users_see_when_it_fails() {
+fn clients_show_the_programs_error() {
     let (Some(docker), Some(skopeo)) = (require("docker"), require("skopeo")) else { return };
     let issuer = Issuer::start();
     let Some(site) = guarded_registry(&issuer) else { return };
@@ -213,9 +220,9 @@ fn what_users_see_when_it_fails() {
     assert_eq!(site.authorizations(), [""; 0]);
 }
 
-/// skopeo asks the helper that is named for the host, and no other.
+/// skopeo calls only the helper that the file names for the host, and ignores `credsStore`.
 #[test]
-fn skopeo_ignores_a_store_of_everything() {
+fn skopeo_ignores_the_credentials_store() {
     let Some(skopeo) = require("skopeo") else { return };
     let issuer = Issuer::start();
     let Some(site) = guarded_registry(&issuer) else { return };
@@ -227,8 +234,9 @@ fn skopeo_ignores_a_store_of_everything() {
     assert_eq!(asked(&home), [""; 0]);
 }
 
+/// helm pushes charts to the same registry and reads them with the token.
 #[test]
-fn helm_keeps_charts_in_the_same_registry() {
+fn helm_pushes_charts_with_the_token() {
     let Some(helm) = require("helm") else { return };
     let issuer = Issuer::start();
     let Some(site) = guarded_registry(&issuer) else { return };
@@ -241,17 +249,17 @@ fn helm_keeps_charts_in_the_same_registry() {
     assert_eq!(issuer.token_requests(), 1);
 }
 
-/// A page that shows something else than what is tested would be worse than none.
+/// The page shows the same text as the tested file.
 #[test]
-fn the_page_shows_this_file() {
+fn page_shows_the_tested_configuration() {
     assert!(README.contains(&format!("```json\n{CONFIG}```\n")) && README.contains("](config.json)"));
     let config: Value = serde_json::from_str(CONFIG).expect("JSON");
     assert_eq!(config["credHelpers"][REGISTRY], "runai");
 }
 
-/// The line of the page that makes the second name, where `cargo install` has put the first one.
+/// The page's command makes the second name in the folder of `cargo install`, and it works as a helper.
 #[test]
-fn the_link_of_the_page_is_a_helper() {
+fn link_of_page_makes_a_helper() {
     let home = Home::new();
     fs::create_dir_all(home.path().join(".cargo/bin")).expect("a folder");
     fs::copy(env!("CARGO_BIN_EXE_runai-credential"), home.path().join(".cargo/bin/runai-credential")).expect("a copy");

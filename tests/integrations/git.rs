@@ -1,5 +1,5 @@
-//! `integrations/git/`: git through the configuration as it stands, against `git http-backend` behind a server that takes
-//! nothing but our tokens.
+//! Runs git with the configuration of `integrations/git/`, against `git http-backend` behind a server that requires a
+//! token.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,11 @@ use support::*;
 const README: &str = include_str!("../../integrations/git/README.md");
 const GITCONFIG: &str = include_str!("../../integrations/git/gitconfig");
 
-/// What people replace.
+/// The part of the file that users replace.
 const HOST: &str = "https://gitlab.acme.example";
 
-/// How a server may ask for a token, as which scheme a git that knows both sends it then, and a git that knows Basic alone.
+/// The challenges of a server, and the scheme in which git sends the token then: a git that knows both schemes, and a
+/// git that knows only Basic.
 const CHALLENGES: [(&[&str], &str, Option<&str>); 4] = [
     (&["Bearer realm=\"acme\""], "Bearer", None),
     (&["Basic realm=\"GitLab\""], "Basic", Some("Basic")),
@@ -25,7 +26,7 @@ const CHALLENGES: [(&[&str], &str, Option<&str>); 4] = [
     (&["Basic realm=\"one, Bearer two\", charset=\"UTF-8\""], "Basic", Some("Basic")),
 ];
 
-/// A home with the program under git's name for it, a profile for this issuer with these hosts, and git's configuration.
+/// Returns a home with git's name for the program, a profile for this issuer and these hosts, and git's configuration.
 fn home_for(issuer: &Issuer, hosts: &[&str], gitconfig: &str) -> Home {
     let home = Home::new();
     home.install("git-credential-runai");
@@ -34,7 +35,7 @@ fn home_for(issuer: &Issuer, hosts: &[&str], gitconfig: &str) -> Home {
     home
 }
 
-/// The configuration of the page, for this server.
+/// Returns the page's configuration for this server.
 fn pasted(server: &GitServer) -> String {
     assert_eq!(GITCONFIG.matches(HOST).count(), 1);
     GITCONFIG.replace(HOST, &server.site().url())
@@ -57,7 +58,7 @@ fn run(home: &Home, program: &Path, line: &str) -> Outcome {
     Running::start(&mut git(home, program, line)).finish()
 }
 
-/// Ages the cached token of a home by some time: fetched then, not now.
+/// Puts a token into the home's cache that was fetched a minute ago.
 fn with_older_token(home: &Home) -> String {
     let then = Machine { behind: Duration::from_secs(60), ..Machine::of(home) };
     let reply = then.call(&["token"]);
@@ -65,7 +66,7 @@ fn with_older_token(home: &Home) -> String {
     String::from_utf8(reply.stdout).expect("a token").trim_end().to_owned()
 }
 
-/// Each git against each server that it can talk to: the git, the challenges, and the scheme it answers with.
+/// Returns each git with each server that it can use: the git, the challenges, and the scheme of its answer.
 fn pairs() -> impl Iterator<Item = (std::path::PathBuf, bool, &'static [&'static str], &'static str)> {
     gits().into_iter().flat_map(|(git, is_new)| {
         CHALLENGES.into_iter().filter_map(move |(challenges, new, old)| {
@@ -75,8 +76,9 @@ fn pairs() -> impl Iterator<Item = (std::path::PathBuf, bool, &'static [&'static
     })
 }
 
+/// git clones, pushes, fetches and lists with one token request, and sends the token in the expected scheme.
 #[test]
-fn clone_fetch_push_and_ls_remote() {
+fn clone_fetch_and_push_use_one_token() {
     for (program, _, challenges, scheme) in pairs() {
         let issuer = Issuer::start();
         let server = GitServer::start(&issuer, challenges);
@@ -100,8 +102,9 @@ fn clone_fetch_push_and_ls_remote() {
     }
 }
 
+/// After a 401, a new git gets another token within the command. An old git fails once, and its next command works.
 #[test]
-fn a_command_survives_a_token_that_was_revoked() {
+fn git_recovers_from_a_revoked_token() {
     for (program, is_new, challenges, scheme) in pairs() {
         let issuer = Issuer::start();
         let server = GitServer::start(&issuer, challenges);
@@ -116,13 +119,13 @@ fn a_command_survives_a_token_that_was_revoked() {
             assert_eq!(server.presented().first(), Some(&(scheme.to_owned(), old.clone())));
             assert_eq!(server.presented().last(), Some(&(scheme.to_owned(), new.clone())));
 
-            // The refusal of the old token that comes late: the new one stays.
+            // A late refusal of the old token does not remove the new one.
             let late = format!("protocol=https\nhost={}\nusername=oauth2\npassword={old}\n", server.site().authority());
             home.run_fed(["git", "erase"], late).code(0).silent().stdout_is("");
             assert_eq!(home.run(["token"]).stdout.trim_end(), new);
             assert_eq!(issuer.token_requests(), 2);
         } else {
-            // This git gives up at once, and says erase; its next command works.
+            // This git fails at once and calls `erase`. Its next command works.
             outcome.code(128).stderr_has("Authentication failed");
             run(&home, &program, &format!("ls-remote {}", server.repository())).code(0).silent();
             assert_eq!(issuer.token_requests(), 2);
@@ -130,8 +133,9 @@ fn a_command_survives_a_token_that_was_revoked() {
     }
 }
 
+/// If the server revokes the token between two requests of one command, git continues with another token.
 #[test]
-fn a_token_that_is_revoked_between_two_requests_of_one_command() {
+fn git_survives_revocation_within_one_command() {
     for (program, _, challenges, _) in pairs().filter(|(_, is_new, ..)| *is_new) {
         for let_in in 1..3 {
             let issuer = Issuer::start();
@@ -147,8 +151,9 @@ fn a_token_that_is_revoked_between_two_requests_of_one_command() {
     }
 }
 
+/// If the server refuses every token, git ends with an error after at most one new token, or three for a push.
 #[test]
-fn a_server_that_refuses_everything_ends_the_command() {
+fn server_refusing_everything_ends_the_command() {
     for (program, _, challenges, _) in pairs() {
         for is_cached in [false, true] {
             let issuer = Issuer::start();
@@ -165,7 +170,7 @@ fn a_server_that_refuses_everything_ends_the_command() {
             assert!(requests <= 1, "{}, {challenges:?}, cached: {is_cached}: {requests} requests", program.display());
         }
     }
-    // A push refused only in its second half: git's own loop there has no bound.
+    // The server refuses only the POST of a push. git's own loop at this point has no limit.
     for (program, _, challenges, _) in pairs() {
         let issuer = Issuer::start();
         let server = GitServer::start(&issuer, challenges);
@@ -181,8 +186,9 @@ fn a_server_that_refuses_everything_ends_the_command() {
     }
 }
 
+/// 100 git processes at once cause one token request.
 #[test]
-fn a_hundred_at_once_are_one_request() {
+fn hundred_parallel_gits_cause_one_request() {
     let issuer = Issuer::start();
     let server = GitServer::start(&issuer, &["Bearer"]);
     for (program, is_new) in gits() {
@@ -203,9 +209,9 @@ fn a_hundred_at_once_are_one_request() {
     }
 }
 
-/// Every profile's token goes to its own hosts, though all gits ask the same helper.
+/// Each profile's token goes only to its own hosts, although every git calls the same helper.
 #[test]
-fn several_profiles_and_hosts() {
+fn each_host_gets_its_profiles_token() {
     let (one, two) = (Issuer::start(), Issuer::start());
     let servers = [GitServer::start(&one, &["Bearer"]), GitServer::start(&two, &["Basic realm=\"two\""])];
     for (program, is_new) in gits() {
@@ -222,7 +228,7 @@ fn several_profiles_and_hosts() {
         }
         run(&home, &program, &format!("ls-remote {}", servers[1].repository())).code(0).silent();
 
-        // Claimed by both: git stops, and says who claims it.
+        // If both profiles list the host, git stops and shows both names.
         config["profiles"][PROFILE]["hosts"] = config["profiles"]["second"]["hosts"].clone();
         home.config(&config);
         run(&home, &program, &format!("ls-remote {}", servers[1].repository()))
@@ -235,7 +241,7 @@ fn several_profiles_and_hosts() {
     assert!(servers[1].presented().iter().all(|(_, token)| two.issued().contains(token)));
 }
 
-/// Puts a script between git and the program, which writes down what is asked and what is answered.
+/// Replaces the helper with a script that logs requests and answers.
 fn listen(home: &Home) {
     let bin = home.path().join("bin");
     fs::remove_file(bin.join("git-credential-runai")).expect("the link");
@@ -252,8 +258,9 @@ fn heard(home: &Home) -> String {
     fs::read_to_string(home.path().join("asked")).unwrap_or_default()
 }
 
+/// The program returns no token for a submodule on a host that the profile does not list.
 #[test]
-fn a_submodule_on_a_foreign_host_gets_nothing() {
+fn submodule_on_foreign_host_gets_nothing() {
     for (program, is_new) in gits() {
         let issuer = Issuer::start();
         let server = GitServer::start(&issuer, if is_new { &["Bearer"] } else { &["Basic realm=\"x\""] });
@@ -273,18 +280,18 @@ fn a_submodule_on_a_foreign_host_gets_nothing() {
         outcome.code(1).stderr_has("could not read Username").stderr_has("terminal prompts disabled");
         let heard = heard(&home);
         let asked = format!("protocol=https\nhost={}\n", foreign.site().authority());
-        assert!(heard.contains(&asked), "we were asked:\n{heard}");
+        assert!(heard.contains(&asked), "the helper got a request:\n{heard}");
         let (_, after) = heard.split_once(&asked).expect("the question");
-        assert!(!after.contains("answer: "), "and declined:\n{heard}");
-        assert!(heard.contains("answer: "), "the other host was served:\n{heard}");
-        assert_eq!(foreign.presented(), [], "nobody came to the foreign host with anything");
+        assert!(!after.contains("answer: "), "the helper returned no token:\n{heard}");
+        assert!(heard.contains("answer: "), "the helper returned a token for the listed host:\n{heard}");
+        assert_eq!(foreign.presented(), [], "the foreign host got no credentials");
         assert!(foreign.site().requests().iter().any(|request| request.path.contains("info/refs")));
     }
 }
 
-/// The same machine by another name is another host, and so is the one that a server redirects to.
+/// A redirect to another name of the same server gets no token: another name is another host.
 #[test]
-fn a_redirect_takes_no_token_along() {
+fn redirect_target_gets_no_token() {
     for (program, _) in gits() {
         let issuer = Issuer::start();
         let foreign = GitServer::start(&issuer, &["Basic realm=\"x\"", "Bearer"]);
@@ -302,9 +309,9 @@ fn a_redirect_takes_no_token_along() {
     }
 }
 
-/// The empty `helper =` of the page is what keeps git's own store from writing the token down.
+/// The empty `helper =` of the page prevents git's own store from writing the token to a file.
 #[test]
-fn the_empty_helper_keeps_the_token_out_of_the_store() {
+fn empty_helper_keeps_token_from_store() {
     for (program, _) in gits() {
         let issuer = Issuer::start();
         let server = GitServer::start(&issuer, &["Basic realm=\"GitLab\""]);
@@ -314,7 +321,7 @@ fn the_empty_helper_keeps_the_token_out_of_the_store() {
         let kept = home.grep(issuer.last_token());
         assert!(kept.len() == 1 && kept[0].starts_with("cache/runai-credential"), "{kept:?}");
 
-        // Without it the store does, which is why it is there.
+        // Without this line, the store writes the token.
         let without = pasted(&server).replacen("\thelper =\n", "", 1);
         home.write(".gitconfig", format!("{store}{without}"), 0o600);
         run(&home, &program, &format!("ls-remote {}", server.repository())).code(0).silent();
@@ -322,8 +329,9 @@ fn the_empty_helper_keeps_the_token_out_of_the_store() {
     }
 }
 
+/// git shows the program's error if the issuer refuses the client.
 #[test]
-fn what_users_see_when_the_client_is_refused() {
+fn git_shows_refusal_of_the_client() {
     for (program, _) in gits() {
         let issuer = Issuer::start();
         let server = GitServer::start(&issuer, &["Basic realm=\"GitLab\""]);
@@ -341,8 +349,9 @@ fn what_users_see_when_the_client_is_refused() {
     }
 }
 
+/// git shows the program's error if the issuer is down. A token that is still valid is used.
 #[test]
-fn what_users_see_when_the_issuer_is_down() {
+fn git_shows_error_when_issuer_is_down() {
     for (program, _) in gits() {
         let issuer = Issuer::start();
         let server = GitServer::start(&issuer, &["Basic realm=\"GitLab\""]);
@@ -356,7 +365,7 @@ fn what_users_see_when_the_issuer_is_down() {
             ))
             .stderr_has("told us to quit");
 
-        // A token that lives on is served all the while.
+        // A cached token that is still valid is used all the time.
         let home = home_at(&issuer, &server);
         with_older_token(&home);
         issuer.always(Answer::close());
@@ -364,9 +373,10 @@ fn what_users_see_when_the_issuer_is_down() {
     }
 }
 
-/// Whose host it is cannot be known then: git hears why, and goes on to whoever else may help.
+/// With a broken configuration the program cannot know the host's profile. It reports the error, and git calls the next
+/// helper.
 #[test]
-fn a_broken_configuration_is_no_reason_to_stop_at_other_helpers() {
+fn broken_configuration_lets_git_try_others() {
     for (program, _) in gits() {
         let issuer = Issuer::start();
         let server = GitServer::start(&issuer, &["Basic realm=\"GitLab\""]);
@@ -384,9 +394,9 @@ fn a_broken_configuration_is_no_reason_to_stop_at_other_helpers() {
     }
 }
 
-/// From the page alone: its link, its hosts, its configuration.
+/// The link, the hosts and the configuration of the page are enough for git.
 #[test]
-fn the_steps_of_the_page() {
+fn steps_of_page_make_git_work() {
     let link = README.lines().map(str::trim).find(|line| line.starts_with("ln -s ")).expect("a link");
     let hosts = README.lines().map(str::trim).find(|line| line.starts_with("\"hosts\"")).expect("hosts");
     for (program, _) in gits() {
@@ -403,9 +413,9 @@ fn the_steps_of_the_page() {
     }
 }
 
-/// A copy and a link, by name and by path: the name picks the dialect.
+/// git starts the helper as a copy and as a link, by name and by path. The name selects git's protocol.
 #[test]
-fn by_every_way_that_git_starts_a_helper() {
+fn git_starts_helper_in_every_way() {
     for (program, _) in gits() {
         let issuer = Issuer::start();
         let server = GitServer::start(&issuer, &["Basic realm=\"GitLab\""]);
@@ -429,14 +439,15 @@ fn by_every_way_that_git_starts_a_helper() {
     }
 }
 
+/// The page shows the same text as the tested file.
 #[test]
-fn the_page_shows_this_file() {
+fn page_shows_the_tested_configuration() {
     assert!(README.contains(&format!("```ini\n{GITCONFIG}```\n")), "gitconfig");
 }
 
-/// The page's other way: git's own command writes the same.
+/// The page's `git config` commands write the same configuration as the file.
 #[test]
-fn the_commands_of_the_page_write_this_file() {
+fn commands_of_page_write_same_configuration() {
     let commands: Vec<&str> = README.lines().filter(|line| line.starts_with("git config ")).collect();
     assert_eq!(commands.len(), 2, "{commands:?}");
     for (program, _) in gits() {
@@ -445,15 +456,15 @@ fn the_commands_of_the_page_write_this_file() {
             let line = command.replacen("git", &program.display().to_string(), 1);
             Running::start(&mut home.tool("sh", ["-ec", &line])).finish().code(0).silent();
         }
-        // git writes a blank after the equals sign of nothing.
+        // git writes a space after the equals sign of an empty value.
         let written = fs::read_to_string(home.path().join(".gitconfig")).expect("a file").replace("= \n", "=\n");
         assert_eq!(written, GITCONFIG);
     }
 }
 
-/// What is not git's own: a request by hand gets the same answer as by a program.
+/// The program accepts unknown operations and `store`, and prints nothing, as gitcredentials(7) requires.
 #[test]
-fn an_unknown_operation_and_store_are_taken_and_ignored() {
+fn unknown_git_operations_are_silently_ignored() {
     let home = Home::new();
     for operation in ["store", "unheard-of", ""] {
         home.run_fed(["git", operation], "protocol=https\nhost=a.example\n".to_owned()).code(0).silent().stdout_is("");

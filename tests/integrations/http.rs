@@ -1,5 +1,7 @@
-//! The pages of the HTTP tools — curl, the shells, HTTPie and xh, GitHub Actions, GitLab CI, Bazel — each line run as it stands,
-//! by the real tool, against a site that takes nothing but our tokens and looks for them in the list of processes.
+//! Runs each line of the pages for HTTP tools: curl, the shells, HTTPie and xh, GitHub Actions, GitLab CI, Bazel.
+//!
+//! The real tools run the unchanged lines against a site that requires a token. The site also looks for the token in
+//! the arguments of all processes.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 
 use support::*;
 
-/// What people replace.
+/// The part of the lines that users replace.
 const URL: &str = "https://app.run.ai";
 
 fn page(path: &str) -> String {
@@ -19,20 +21,20 @@ fn page(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The blocks of a page in this language.
+/// Returns the blocks of a page in this language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     page.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
-/// An API and a home in which the tools find the program, their configuration, and the API's authority.
+/// An API, and a home in which the tools find the program, their configuration and the API's authority.
 struct Api {
     issuer: Issuer,
     site: Site,
     home: Home,
-    /// Tokens that the API does not take any more.
+    /// Tokens that the API refuses.
     revoked: Arc<Mutex<HashSet<String>>>,
-    /// Tokens that stood in the arguments of some process while a request was answered.
+    /// Tokens that were in the arguments of a process during a request.
     exposed: Arc<Mutex<Vec<String>>>,
 }
 
@@ -63,13 +65,13 @@ impl Api {
         Api { issuer, site, home, revoked, exposed }
     }
 
-    /// Lines of a page, for this API.
+    /// Returns lines of a page for this API.
     fn fitted(&self, lines: &str) -> String {
         assert!(lines.contains(URL), "{URL} in:\n{lines}");
         lines.replace(URL, &self.site.url())
     }
 
-    /// A program in the home, that trusts the API and finds what `tests/real/setup` has installed.
+    /// Returns a command in the home. It trusts the API and finds the tools that `tests/real/setup` installs.
     fn command(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
         let mut command = self.home.tool(program, args);
         let ca = self.home.path().join("ca.pem");
@@ -90,10 +92,10 @@ impl Api {
         self.revoked.lock().expect("no panic").insert(self.issuer.last_token());
     }
 
-    /// No token stood in an argument, and none is in a file but the cache.
+    /// Asserts that no token was in an argument, and that only the cache has one in a file.
     #[track_caller]
     fn nothing_leaked(&self) {
-        assert!(!self.site.authorizations().is_empty(), "the API was asked");
+        assert!(!self.site.authorizations().is_empty(), "the API got no request with a token");
         let exposed = self.exposed.lock().expect("no panic");
         assert!(exposed.is_empty(), "in the list of processes: {exposed:?}");
         for token in self.issuer.issued() {
@@ -103,7 +105,7 @@ impl Api {
     }
 }
 
-/// Those of these tokens that are in the arguments of a process.
+/// Returns the tokens that are in the arguments of a process.
 fn in_arguments(tokens: &[String]) -> Vec<String> {
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     let lines: Vec<Vec<u8>> = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok()).collect();
@@ -111,8 +113,9 @@ fn in_arguments(tokens: &[String]) -> Vec<String> {
     tokens.iter().filter(|token| lines.iter().any(|line| is_in(token, line))).cloned().collect()
 }
 
+/// The search of the process list finds a token in an argument: the other tests depend on that.
 #[test]
-fn a_token_in_an_argument_would_be_seen() {
+fn token_in_process_argument_is_noticed() {
     let token = "canary-in-an-argument-of-sleep";
     let mut sleep =
         Command::new("sh").args(["-c", "read line", token]).stdin(std::process::Stdio::piped()).spawn().expect("sh");
@@ -125,15 +128,16 @@ fn a_token_in_an_argument_would_be_seen() {
     assert!(seen);
 }
 
+/// The lines of the curl page send the token, with one token request, and not to a host that the profile does not list.
 #[test]
-fn curl() {
+fn curl_lines_of_page_send_token() {
     let api = Api::start();
     let blocks = blocks(&page("curl/README.md"), "sh");
     assert_eq!(blocks.len(), 4);
     for block in &blocks {
         api.run("bash", &api.fitted(block)).code(0).silent().stdout_has("\"clusters\"");
     }
-    // Another host than those of the profile gets nothing.
+    // A host that the profile does not list gets no token.
     let foreign = blocks[3].replace(URL, &api.site.other_url());
     let before = api.site.authorizations().len();
     api.run("bash", &foreign).code(22).stderr_has("there is no token for");
@@ -142,8 +146,9 @@ fn curl() {
     api.nothing_leaked();
 }
 
+/// The shell functions send the token, replace a token that the API refuses, and show curl's errors.
 #[test]
-fn functions_for_the_shells() {
+fn shell_functions_replace_a_refused_token() {
     let call = blocks(&page("shell/README.md"), "sh").remove(0);
     for (shell, functions) in [("bash", "shell/runai.sh"), ("zsh", "shell/runai.sh"), ("fish", "shell/runai.fish")] {
         let Some(_) = require(shell) else { continue };
@@ -151,17 +156,17 @@ fn functions_for_the_shells() {
         let lines = |trace: &str, call: &str| format!("{}\n{trace}\n{call}", page(functions));
         let call = api.fitted(&call);
         api.run(shell, &lines("", &call)).code(0).silent().stdout_has("\"clusters\"");
-        // The API comes to refuse it: the same call succeeds, with one more request.
+        // The API refuses the token. The same call succeeds, with one more token request.
         api.revoke();
         api.run(shell, &lines("", &call)).code(0).silent().stdout_has("\"clusters\"");
         assert_eq!(api.issuer.token_requests(), 2, "{shell}");
-        // A trace of the shell does not show it either.
+        // A trace of the shell does not show the token.
         if shell != "fish" {
             let traced = api.run(shell, &lines("set -x", &call));
             traced.code(0).stdout_has("\"clusters\"").stderr_has("runai_curl");
             assert!(!traced.stderr.contains(&api.issuer.last_token()), "{traced}");
         }
-        // What the API refuses twice is told as curl tells it, and the answer is shown.
+        // If the API refuses two tokens, the function fails as curl does and shows the answer.
         api.revoked.lock().expect("no panic").insert("all".to_owned());
         let refused = api.run(shell, &lines("", &call));
         refused.code(22).stdout_has("unauthorized").stderr_has("HTTP 401");
@@ -172,16 +177,18 @@ fn functions_for_the_shells() {
     }
 }
 
+/// The page's `eval` line sets the variable to the token.
 #[test]
-fn a_variable_of_the_shell() {
+fn shell_variable_gets_the_token() {
     let api = Api::start();
     let eval = blocks(&page("shell/README.md"), "sh").remove(1);
     let outcome = api.run("bash", &format!("{eval}\nsh -c 'printf %s \"$RUNAI_TOKEN\"'"));
     outcome.code(0).silent().stdout_is(api.issuer.last_token());
 }
 
+/// The lines of the HTTPie page send the token, with HTTPie and with xh.
 #[test]
-fn httpie_and_xh() {
+fn httpie_and_xh_lines_send_token() {
     if !clients_dir().join("python/bin/xh").exists() {
         return lack("xh and HTTPie, which tests/real/setup installs");
     }
@@ -189,7 +196,7 @@ fn httpie_and_xh() {
     assert_eq!(blocks.len(), 2);
     for (block, verify) in blocks.iter().zip(["", "--verify=$SSL_CERT_FILE "]) {
         let api = Api::start();
-        // What they have to know here and not out there.
+        // xh needs an option for the private CA here; a user does not.
         let line = api.fitted(block).replace("--check-status ", &format!("--check-status {verify}"));
         api.run("bash", &line).code(0).silent().stdout_has("\"clusters\"");
         assert_eq!(api.site.authorizations().len(), 1);
@@ -197,19 +204,20 @@ fn httpie_and_xh() {
     }
 }
 
+/// The workflow masks the token and uses it in a later step. The log shows neither the token nor the secret.
 #[test]
-fn github_actions() {
+fn github_workflow_masks_and_uses_token() {
     let act = clients_dir().join("python/bin/act");
     if !act.exists() {
         return lack("act, which tests/real/setup installs");
     }
     let api = Api::start();
     let workflow = page("github-actions/runai.yml");
-    // The page shows one step of the very file.
+    // The page shows one step of the tested file.
     for block in blocks(&page("github-actions/README.md"), "yaml") {
         assert!(workflow.contains(&block), "{block}");
     }
-    // The profile is that of the environment, which the workflow describes; what it has to know here is added.
+    // The workflow sets the profile's variables. The test adds the private CA.
     let fitted = workflow.replacen("RUNAI_URL: https://app.run.ai", &format!("RUNAI_URL: {}", api.issuer.url()), 1);
     let ca = api.home.path().join("ca.pem").display().to_string();
     let fitted =
@@ -240,8 +248,9 @@ fn github_actions() {
     assert!(api.exposed.lock().expect("no panic").is_empty());
 }
 
+/// The job of the GitLab page calls the API with the token, does not print it, and caches it beside the project.
 #[test]
-fn gitlab_ci() {
+fn gitlab_job_does_not_print_token() {
     let api = Api::start();
     let job = page("gitlab-ci/.gitlab-ci.yml");
     let lines = |section: &str| -> Vec<String> {
@@ -271,8 +280,9 @@ fn gitlab_ci() {
     assert!(api.exposed.lock().expect("no panic").is_empty());
 }
 
+/// `get` answers requests of Bazel's schema with answers of Bazel's schema, and refuses an unlisted host.
 #[test]
-fn bazel() {
+fn bazel_answers_match_the_schema() {
     let api = Api::start();
     let readme = page("bazel/README.md");
     assert!(readme.contains(&page("bazel/bazelrc")), "the page shows the file");
@@ -285,7 +295,7 @@ fn bazel() {
     let answer = answer.code(0).silent().json();
     assert!(answers.is_valid(&answer), "{answer}");
     assert_eq!(answer["headers"]["Authorization"], json!([format!("Bearer {}", api.issuer.last_token())]));
-    // A request of a later version has more in it.
+    // A request of a later protocol version has more keys.
     for (request, code) in [
         (json!({"uri": format!("{}/x", api.site.url()), "later": {"a": [1]}}), 0),
         (json!({"uri": "https://foreign.example/x"}), 6),

@@ -1,5 +1,5 @@
-//! `integrations/kubectl/`: kubectl and helm, through the files as they stand, against an API server that verifies
-//! signature, `iss`, `aud` and `exp`.
+//! Runs kubectl and helm with the files of `integrations/kubectl/`, against an API server that verifies signature,
+//! `iss`, `aud` and `exp`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,28 +17,27 @@ const V1BETA1: &str = include_str!("../../integrations/kubectl/kubeconfig-v1beta
 const PINNED: &str = include_str!("../../integrations/kubectl/kubeconfig-pinned.yaml");
 const KUBERC: &str = include_str!("../../integrations/kubectl/kuberc.yaml");
 
-/// What people replace in a kubeconfig.
+/// The parts of a kubeconfig that users replace.
 const SERVER: &str = "https://kube-api.example:6443 # replace";
 const CA: &str = "/path/to/cluster-ca.pem # replace";
 
-/// An API server that no test reaches.
+/// The address of an API server that no test reaches.
 const NOWHERE: &str = "https://localhost:1";
 
-/// The oldest and the newest kubectl, and the one that the machine has of itself, if it has one.
+/// Returns the oldest and the newest kubectl, and the machine's own one if it has one.
 fn kubectls() -> Vec<PathBuf> {
     let ours = ["kubectl-oldest", "kubectl-newest"].into_iter().filter_map(require);
     ours.chain(client("kubectl")).collect()
 }
 
-/// `text` with this put for what stands there exactly once.
+/// Returns `text` with `by` in the place of `what`, which must occur exactly once.
 #[track_caller]
 fn with(text: &str, what: &str, by: &str) -> String {
     assert_eq!(text.matches(what).count(), 1, "{what:?} once in:\n{text}");
     text.replace(what, by)
 }
 
-/// A home with the program on its `PATH`, and this kubeconfig where kubectl looks for it: as it stands, but for the server
-/// and its CA.
+/// Returns a home with the program on the `PATH` and this kubeconfig, unchanged except for the server and its CA.
 fn home_with(kubeconfig: &str, server: &str) -> Home {
     let home = Home::new();
     home.install("runai-credential");
@@ -52,7 +51,7 @@ fn use_kubeconfig(home: &Home, kubeconfig: &str, server: &str) {
     home.write(".kube/config", filled, 0o600);
 }
 
-/// Runs it to its end, with arguments as one would type them.
+/// Runs a tool to its end with these arguments, separated by spaces.
 #[track_caller]
 fn run(home: &Home, tool: &Path, line: &str) -> Outcome {
     Running::start(&mut command(home, tool, line)).finish()
@@ -68,7 +67,7 @@ fn feed(mut command: Command, input: String) -> Outcome {
     running.finish()
 }
 
-/// The three commands of the first minute, all of which must work in silence.
+/// Asserts that a user's first three commands work and print nothing on standard error.
 #[track_caller]
 fn three_commands_work(home: &Home, kubectl: &Path) {
     run(home, kubectl, "get --raw /version").code(0).silent().stdout_has("v1.31.0");
@@ -76,7 +75,7 @@ fn three_commands_work(home: &Home, kubectl: &Path) {
     run(home, kubectl, "get pods").code(0).silent().stdout_has("trainer-0");
 }
 
-/// The tokens that an API server has let in, as it logs them, one after the other without repetition.
+/// Returns the tokens that the API server has accepted, from its log, in order and without repetition.
 #[track_caller]
 fn let_in(api: &NodeServer) -> Vec<String> {
     let log = api.get("/_test/log");
@@ -93,8 +92,10 @@ fn logged(token: &str) -> String {
     hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// kubectl fails with our two lines and its own one. (Ours may come again: a kubectl that looks for the server's version
-/// first, as the dispatcher of some distributions does, asks us once more.)
+/// Asserts that kubectl fails with the two lines of the program and one of its own.
+///
+/// Some kubectls first request the server's version, such as the dispatcher of some distributions. They call the
+/// program again and repeat the two lines.
 #[track_caller]
 fn fails_with(home: &Home, kubectl: &Path, code: i32, what: &str, hint: &str) {
     let ours = format!("runai-credential: error: {what}\nhint: {hint}\n");
@@ -110,8 +111,9 @@ fn fails_with(home: &Home, kubectl: &Path, code: i32, what: &str, hint: &str) {
     outcome.stderr_is(ours + &theirs);
 }
 
+/// Each kubectl works with each version of the kubeconfig, and needs one token request.
 #[test]
-fn each_kubectl_gets_in_with_each_version_and_one_token_request() {
+fn each_kubectl_works_with_each_version() {
     let Some(issuer) = NodeServer::oidc_provider() else { return };
     let Some(api) = NodeServer::api_server(&issuer.url()) else { return };
     let requests = || issuer.get("/_test/requests")["token"].as_u64().expect("a number");
@@ -131,7 +133,7 @@ fn each_kubectl_gets_in_with_each_version_and_one_token_request() {
     assert!(refused.is_empty(), "{refused:?}");
 }
 
-/// It belongs to whoever types; `interactiveMode: Never` keeps us away from it.
+/// Standard input belongs to the user of kubectl. `interactiveMode: Never` keeps it from the program.
 #[test]
 fn standard_input_reaches_kubectl() {
     let issuer = Issuer::start();
@@ -145,8 +147,9 @@ fn standard_input_reaches_kubectl() {
     }
 }
 
+/// 20 kubectl processes at once cause one token request.
 #[test]
-fn twenty_at_once_make_one_token_request() {
+fn parallel_kubectls_cause_one_token_request() {
     let Some(kubectl) = require("kubectl-newest") else { return };
     let issuer = Issuer::start();
     let Some(api) = NodeServer::api_server(issuer.url()) else { return };
@@ -159,8 +162,9 @@ fn twenty_at_once_make_one_token_request() {
     assert_eq!(issuer.token_requests(), 1);
 }
 
+/// The API server refuses a token after its expiry, and kubectl's next command gets another one.
 #[test]
-fn an_expired_token_is_replaced() {
+fn expired_token_is_replaced() {
     let (Some(kubectl), Some(curl)) = (require("kubectl-newest"), require("curl")) else { return };
     let issuer = Issuer::start();
     issuer.set_lifetime(Duration::from_secs(4));
@@ -182,9 +186,9 @@ fn an_expired_token_is_replaced() {
     assert!(tokens.contains(&logged(&first)), "it was good once: {tokens:?}");
 }
 
-/// In the entry as an argument, and in the profile.
+/// kubectl sends the ID token if the kubeconfig's arguments or the profile say so.
 #[test]
-fn the_id_token_if_the_api_server_wants_that_one() {
+fn kubectl_sends_id_token_if_configured() {
     let issuer = Issuer::start();
     let Some(api) = NodeServer::api_server(issuer.url()) else { return };
     for kubectl in kubectls() {
@@ -193,7 +197,7 @@ fn the_id_token_if_the_api_server_wants_that_one() {
         run(&home, &kubectl, "get pods").code(0).silent();
         assert_eq!(let_in(&api).last(), Some(&logged(&issuer.last_id_token())));
 
-        // Both were in one answer, and both are in the cache.
+        // One answer had both tokens, and the cache has both.
         use_kubeconfig(&home, V1, &api.url());
         run(&home, &kubectl, "get pods").code(0).silent();
         assert_eq!(let_in(&api).last(), Some(&logged(&issuer.last_token())));
@@ -206,12 +210,12 @@ fn the_id_token_if_the_api_server_wants_that_one() {
     issuer.expect_token_requests(kubectls().len());
 }
 
-/// The server of these tests does look: nothing above would work with just any token.
+/// The test's API server verifies the audience: the tests above would not pass with any other token.
 #[test]
-fn a_token_for_somebody_else_is_refused_by_the_api_server() {
+fn api_server_refuses_another_audience() {
     let Some(kubectl) = require("kubectl-newest") else { return };
     let issuer = Issuer::start();
-    issuer.set_audience("somebody-else");
+    issuer.set_audience("another-api");
     let Some(api) = NodeServer::api_server(issuer.url()) else { return };
     let home = home_with(V1, &api.url());
     home.keycloak(&issuer);
@@ -220,9 +224,10 @@ fn a_token_for_somebody_else_is_refused_by_the_api_server() {
     assert_eq!(let_in(&api), [""; 0]);
 }
 
+/// The error about an entry for `v1alpha1` names the versions that the user can write.
 #[test]
-fn v1alpha1_is_told_what_to_write() {
-    // Later ones refuse it themselves.
+fn v1alpha1_error_names_supported_versions() {
+    // Later kubectls refuse this version themselves.
     let Some(kubectl) = require("kubectl-oldest") else { return };
     let home =
         home_with(&with(V1, "client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1alpha1"), NOWHERE);
@@ -235,7 +240,7 @@ fn v1alpha1_is_told_what_to_write() {
     );
 }
 
-/// A home whose profile is bound to clusters.
+/// Returns a home whose profile is bound to this cluster.
 fn home_bound_to(cluster: &str, issuer: &Issuer, kubeconfig: &str, server: &str) -> Home {
     let home = home_with(kubeconfig, server);
     let mut config = home.keycloak(issuer);
@@ -244,27 +249,29 @@ fn home_bound_to(cluster: &str, issuer: &Issuer, kubeconfig: &str, server: &str)
     home
 }
 
+/// A profile with `clusters` returns a token for its cluster.
 #[test]
-fn a_pinned_profile_answers_for_its_cluster() {
+fn pinned_profile_serves_its_cluster() {
     let issuer = Issuer::start();
     let Some(api) = NodeServer::api_server(issuer.url()) else { return };
     for kubectl in kubectls() {
         let home = home_bound_to(&api.url(), &issuer, PINNED, &api.url());
         three_commands_work(&home, &kubectl);
-        // A path belongs to no origin, as Rancher and other proxies have one.
+        // The path of the server's URL, as with Rancher and other proxies, is not part of the origin.
         use_kubeconfig(&home, PINNED, &format!("{}/", api.url()));
         run(&home, &kubectl, "get --raw /version").code(0).silent();
     }
     issuer.expect_token_requests(kubectls().len());
 }
 
+/// A profile with `clusters` returns no token for another cluster, or for an entry that may lead to another server.
 #[test]
-fn a_pinned_profile_answers_for_no_other_cluster() {
+fn pinned_profile_refuses_other_clusters() {
     const PIN: &str = "https://kube-api.example:6443";
     let issuer = Issuer::start();
     issuer.expect_token_requests(0);
     let authority = format!("certificate-authority: {CA}");
-    // Each of these could lead the connection to another server than the one that is named.
+    // Each of these settings can lead the connection to another server than the named one.
     let detours = [
         ("insecure-skip-tls-verify", with(PINNED, &authority, "insecure-skip-tls-verify: true")),
         ("tls-server-name", with(PINNED, &authority, &format!("{authority}\n      tls-server-name: evil.example"))),
@@ -297,6 +304,7 @@ fn a_pinned_profile_answers_for_no_other_cluster() {
     }
 }
 
+/// helm gets a token through the same kubeconfig entry, and shows the program's error.
 #[test]
 fn helm_uses_the_same_entry() {
     let Some(helm) = require("helm") else { return };
@@ -318,8 +326,9 @@ fn helm_uses_the_same_entry() {
     run(&home, &helm, "list").code(1).stderr_has("runai-credential: error: ").stderr_has("\nhint: ");
 }
 
+/// With the kuberc of the page, kubectl calls this program and no other.
 #[test]
-fn kuberc_lets_us_in_and_nobody_else() {
+fn kuberc_allowlist_permits_only_this_program() {
     let Some(kubectl) = require("kubectl-newest") else { return };
     let issuer = Issuer::start();
     let Some(api) = NodeServer::api_server(issuer.url()) else { return };
@@ -338,8 +347,10 @@ fn kuberc_lets_us_in_and_nobody_else() {
     get(&other).code(1).stderr_has("is not permitted by the credential plugin allowlist");
 }
 
-/// The arguments come from the kubeconfig, which a stranger may have written, and kubectl's allow-list looks at the name of the
-/// program alone. So under kubectl the program must not run, or change, what the kubeconfig names.
+/// Under kubectl the program runs only the subcommand `kubectl`, and changes nothing that the kubeconfig names.
+///
+/// A stranger may have written the kubeconfig and so the arguments. kubectl's allowlist compares only the name of the
+/// program.
 #[test]
 fn kubeconfig_with_other_subcommand_runs_nothing() {
     let issuer = Issuer::start();
@@ -367,7 +378,7 @@ fn kubeconfig_with_other_subcommand_runs_nothing() {
     issuer.expect_token_requests(0);
 }
 
-/// Exit 2 comes before the configuration, which is broken here, would give exit 3.
+/// The error about the subcommand (exit 2) comes before the one about the broken configuration (exit 3).
 #[test]
 fn subcommands_under_exec_info_are_usage_errors() {
     let home = Home::new();
@@ -391,8 +402,9 @@ fn subcommands_under_exec_info_are_usage_errors() {
     under(&["kubectl", "--help"], info).code(0);
 }
 
+/// kubectl shows the program's error for a missing configuration, a wrong secret and an unreachable issuer.
 #[test]
-fn what_users_see_when_it_fails() {
+fn kubectl_shows_the_programs_error() {
     let issuer = Issuer::start();
     for kubectl in kubectls() {
         let home = home_with(V1, NOWHERE);
@@ -430,9 +442,10 @@ fn what_users_see_when_it_fails() {
     }
 }
 
-/// With nothing in its discovery cache, kubectl tries five times in a row.
+/// With an empty discovery cache kubectl calls the program five times. With a wrong secret these calls send one request
+/// and print one message.
 #[test]
-fn five_tries_with_a_wrong_secret_are_one_request_and_one_message() {
+fn five_refused_tries_send_one_request() {
     for kubectl in kubectls() {
         let issuer = Issuer::start();
         let home = home_with(V1, NOWHERE);
@@ -449,8 +462,9 @@ fn five_tries_with_a_wrong_secret_are_one_request_and_one_message() {
     }
 }
 
+/// kubectl shows the kubeconfig's install hint if the program is missing.
 #[test]
-fn the_install_hint_is_shown_when_we_are_not_there() {
+fn missing_program_shows_install_hint() {
     let hint = V1.lines().find_map(|line| line.trim().strip_prefix("installHint: ")).expect("a hint");
     for kubectl in kubectls() {
         let home = Home::new();
@@ -460,9 +474,9 @@ fn the_install_hint_is_shown_when_we_are_not_there() {
     }
 }
 
-/// The name only picks a dialect, and this one is the whole program.
+/// Installed as `kubectl-runai_credential`, the program is a kubectl plugin with all of its subcommands.
 #[test]
-fn a_plugin_of_kubectl() {
+fn program_works_as_kubectl_plugin() {
     let issuer = Issuer::start();
     for kubectl in kubectls() {
         let home = Home::new();
@@ -476,9 +490,9 @@ fn a_plugin_of_kubectl() {
     assert_eq!(issuer.token_requests(), kubectls().len());
 }
 
-/// A page that shows something else than what is tested would be worse than none.
+/// The page shows the same text as the tested files.
 #[test]
-fn the_page_shows_these_files() {
+fn page_shows_the_tested_files() {
     let (_, user) = V1.split_once("users:\n").expect("users");
     assert!(README.contains(&format!("```yaml\nusers:\n{user}```\n")), "the entry of kubeconfig-v1.yaml");
     assert!(README.contains(&format!("```yaml\n{KUBERC}```\n")), "kuberc.yaml");
@@ -490,7 +504,7 @@ fn the_page_shows_these_files() {
     }
 }
 
-/// A home whose token was fetched a minute ago.
+/// Returns a home with a token in its cache that was fetched a minute ago.
 fn home_with_older_token(issuer: &Issuer, api: &NodeServer) -> Home {
     let home = home_with(V1, &api.url());
     home.keycloak(issuer);
@@ -499,9 +513,9 @@ fn home_with_older_token(issuer: &Issuer, api: &NodeServer) -> Home {
     home
 }
 
-/// client-go tells nobody that the API server refused a token; its coming back does.
+/// client-go does not report that the API server refused a token. The program concludes it from kubectl's second call.
 #[test]
-fn a_token_that_the_api_server_comes_to_refuse_is_replaced_by_itself() {
+fn refused_token_is_replaced_after_one_command() {
     for kubectl in kubectls() {
         let issuer = Issuer::start();
         let Some(api) = NodeServer::api_server(issuer.url()) else { return };
@@ -512,16 +526,17 @@ fn a_token_that_the_api_server_comes_to_refuse_is_replaced_by_itself() {
         let hash = digest(&SHA256, home.run(["token"]).stdout.trim_end().as_bytes());
         let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         api.post("/_test/refuse", &json!({"mode": "tokens", "sha256": [hash]}));
-        // client-go passes the 401 on, though it has the new token by then …
+        // client-go returns the 401 to the user, although it has the new token by then …
         run(&home, &kubectl, "get namespaces").code(1).stderr_has("Unauthorized");
-        // … so the next command works, without anybody doing anything.
+        // … so the next command works, and the user does nothing.
         three_commands_work(&home, &kubectl);
         assert_eq!(issuer.token_requests(), before + 1, "{}", kubectl.display());
     }
 }
 
+/// If the API server refuses every token, five commands cause at most one token request.
 #[test]
-fn an_api_server_that_refuses_every_token_is_no_reason_to_fetch_one_for_each_command() {
+fn refusal_of_every_token_fetches_once() {
     for kubectl in kubectls() {
         let issuer = Issuer::start();
         let Some(api) = NodeServer::api_server(issuer.url()) else { return };
@@ -536,8 +551,9 @@ fn an_api_server_that_refuses_every_token_is_no_reason_to_fetch_one_for_each_com
     }
 }
 
+/// kubectl works as soon as the user corrects a wrong secret.
 #[test]
-fn a_secret_that_was_wrong_works_as_soon_as_it_is_right() {
+fn corrected_secret_works_at_once() {
     let issuer = Issuer::start();
     let Some(api) = NodeServer::api_server(issuer.url()) else { return };
     for kubectl in kubectls() {
@@ -545,7 +561,7 @@ fn a_secret_that_was_wrong_works_as_soon_as_it_is_right() {
         home.keycloak(&issuer);
         home.write("secret", "wrong", 0o600);
         let before = issuer.token_requests();
-        // With nothing known of the server kubectl asks us several times.
+        // With an empty discovery cache kubectl calls the program several times.
         let outcome = run(&home, &kubectl, "get namespaces");
         outcome.code(1);
         let ours: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("runai-credential: ")).collect();

@@ -1,5 +1,7 @@
-//! The Jobs of `integrations/kubernetes`, read by the real kubectl and run as a pod runs them: first process of a container,
-//! user 1000 without capabilities, read-only root, volumes linked as kubelet links them.
+//! Runs the Jobs of `integrations/kubernetes` as a pod runs them; the real kubectl reads the files.
+//!
+//! The container has user 1000 without capabilities, a read-only root file system, and volumes that are linked as
+//! kubelet links them. The program is its first process.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +11,10 @@ use serde_json::Value;
 
 use support::*;
 
-/// Makes the container's file system at `$ROOT` and becomes its first process. `$VOLUMES` has a line `PATH MODE FILE SOURCE`
-/// for each file of a volume; `$TMPFS` the paths of volumes in memory; the arguments are the variables and the command.
+/// Makes the container's file system at `$ROOT` and becomes its first process.
+///
+/// `$VOLUMES` has a line `PATH MODE FILE SOURCE` for each file of a volume. `$TMPFS` has the paths of volumes in
+/// memory. The arguments are the variables and the command.
 const CONTAINER: &str = r#"
 set -eu
 mount --make-rprivate /
@@ -46,7 +50,7 @@ exec chroot "$ROOT" /usr/bin/setpriv --reuid 1000 --regid 1000 --groups 1000 --n
     --inh-caps=-all /usr/bin/env -i PATH=/opt/bin:/usr/bin:/bin "$@"
 "#;
 
-/// The objects of a file, as kubectl understands it, with our servers in the place of the documented ones.
+/// Returns the objects of a file as kubectl reads them, with the URLs of the test's servers.
 fn objects(name: &str, issuer: &Issuer, api: &Site) -> Option<Vec<Value>> {
     let kubectl = require("kubectl-newest")?;
     let home = Home::new();
@@ -65,12 +69,12 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
-/// Runs the container of a pod; `files` are the contents that its volumes have, by name.
+/// Runs the container of a pod. `files` has the contents of its volumes by name.
 fn run(pod: &Value, files: &[(&str, &str)], issuer: &Issuer) -> Option<Outcome> {
     let (unshare, _, _) = (require("unshare")?, require("setpriv")?, require("curl")?);
     let [container] = pod["containers"].as_array().expect("containers").as_slice() else { panic!("one container") };
 
-    // What the container below is made like.
+    // `CONTAINER` implements these settings.
     let (wide, own) = (&pod["securityContext"], &container["securityContext"]);
     assert_eq!((&wide["runAsUser"], &wide["runAsGroup"], &wide["fsGroup"]), (&1000.into(), &1000.into(), &1000.into()));
     assert_eq!((&wide["runAsNonRoot"], &own["readOnlyRootFilesystem"]), (&true.into(), &true.into()));
@@ -123,7 +127,7 @@ fn run(pod: &Value, files: &[(&str, &str)], issuer: &Issuer) -> Option<Outcome> 
     Some(Running::start(&mut command).finish())
 }
 
-/// Namespaces with another user than root in them are root's to make.
+/// Returns whether this process may make namespaces with a user other than root, which only root may.
 fn may_contain() -> bool {
     let made =
         Command::new("unshare").args(["--mount", "--pid", "--fork", "setpriv", "--reuid", "1000", "true"]).output();
@@ -134,13 +138,13 @@ fn may_contain() -> bool {
     may
 }
 
-/// An issuer, and an API that wants its token.
+/// Returns an issuer, and an API that records the token.
 fn servers() -> (Issuer, Site) {
     let api = Site::start(|_| Answer::text(200, "text/plain", "the report"));
     (Issuer::start(), api)
 }
 
-/// The container's program got its token and showed it to the API, once.
+/// Asserts that the container's program got its token and sent it to the API once.
 #[track_caller]
 fn succeeded(outcome: &Outcome, issuer: &Issuer, api: &Site) {
     outcome.code(0).silent().stdout_is("the report");
@@ -148,8 +152,9 @@ fn succeeded(outcome: &Outcome, issuer: &Issuer, api: &Site) {
     assert_eq!(issuer.token_requests(), 1);
 }
 
+/// The Job and the CronJob get a token with the secret of a volume. A wrong secret gives the pod the exit status 4.
 #[test]
-fn a_job_and_a_cron_job_with_a_secret() {
+fn job_with_secret_gets_a_token() {
     if !may_contain() {
         return;
     }
@@ -168,14 +173,15 @@ fn a_job_and_a_cron_job_with_a_secret() {
         let Some(outcome) = run(pod, &[("runai-application", CLIENT_SECRET)], &issuer) else { return };
         succeeded(&outcome, &issuer, &api);
 
-        // The exit status is the pod's: a refused secret is told apart.
+        // The pod has the program's exit status, which shows that the issuer refused the secret.
         let Some(outcome) = run(pod, &[("runai-application", "another")], &issuer) else { return };
         outcome.code(4).stdout_is("").stderr_has("/etc/runai/client-secret");
     }
 }
 
+/// The federated Job gets a token with its service-account token and without a client secret.
 #[test]
-fn a_federated_job_has_no_secret() {
+fn federated_job_needs_no_secret() {
     if !may_contain() {
         return;
     }

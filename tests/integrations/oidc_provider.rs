@@ -1,9 +1,10 @@
-//! A certified issuer that nobody here wrote.
+//! Tests with `oidc-provider`, a certified third-party issuer.
 
 use support::*;
 
+/// The program reads the issuer's answer. `-v` shows the steps and no secret.
 #[test]
-fn its_answer_is_read_and_v_tells_the_steps_but_no_secret() {
+fn certified_issuers_answer_has_a_token() {
     let Some(issuer) = NodeServer::oidc_provider() else { return };
     let home = Home::new();
     home.keycloak_at(&issuer.url(), Pki::shared().ca_pem());
@@ -26,8 +27,9 @@ fn its_answer_is_read_and_v_tells_the_steps_but_no_secret() {
     assert_eq!(issuer.get("/_test/requests")["token"], 1);
 }
 
+/// The program reports the issuer's refusal with a hint and without the secret.
 #[test]
-fn its_refusal_is_read() {
+fn certified_issuers_refusal_is_reported() {
     let Some(issuer) = NodeServer::oidc_provider() else { return };
     let home = Home::new();
     home.keycloak_at(&issuer.url(), Pki::shared().ca_pem());

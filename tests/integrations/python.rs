@@ -1,4 +1,4 @@
-//! `integrations/python/`: the package with the real requests and httpx, against an API that takes nothing but our tokens.
+//! Runs the package of `integrations/python/` with the real requests and httpx, against an API that requires a token.
 
 use std::collections::HashSet;
 use std::process::{Command, Stdio};
@@ -14,10 +14,10 @@ use support::*;
 const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integrations/python");
 const README: &str = include_str!("../../integrations/python/README.md");
 
-/// What people replace.
+/// The part of the page that users replace.
 const URL: &str = "https://app.run.ai";
 
-/// How to ask with each client: `ask(method, path or URL, body)` answers status and text.
+/// A script for each client that defines `ask(method, path or URL, body)`, which returns status and text.
 const CLIENTS: [(&str, &str); 3] = [
     (
         "requests",
@@ -55,7 +55,8 @@ def ask(method, url, body=None):
     ),
 ];
 
-/// An issuer, an API that verifies its tokens, and a home with the program and the Python packages. `None`: not installed.
+/// An issuer, an API that verifies its tokens, and a home with the program and the Python packages. `None`: the
+/// packages are not installed.
 struct Api {
     issuer: Issuer,
     site: Site,
@@ -76,7 +77,7 @@ impl Api {
         };
         let home = Home::new();
         home.keycloak_with(&issuer, json!({"hosts": [site.url()]}));
-        // The program, under its name, by way of a script that writes down its arguments.
+        // The program under its own name, called by a script that logs the arguments.
         home.write(
             "bin/runai-credential",
             format!(
@@ -89,7 +90,7 @@ impl Api {
         Some(Api { issuer, site, home, revoked, packages })
     }
 
-    /// Python, which finds our package and its clients.
+    /// Returns Python with the package and the clients on its path.
     fn python<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = self.home.tool("python3", args);
         let ca = self.home.path().join("api-ca.pem");
@@ -101,24 +102,24 @@ impl Api {
         command
     }
 
-    /// Runs a script, in which `BASE` is the API's URL.
+    /// Runs a script in which `BASE` is the API's URL.
     #[track_caller]
     fn run(&self, script: &str) -> Outcome {
         let script = format!("BASE = {:?}\n{script}", self.site.url());
         Running::start(&mut self.python(["-c", &script])).finish()
     }
 
-    /// From now on the API refuses every token that there is.
+    /// Makes the API refuse every token issued so far.
     fn revoke(&self) {
-        self.revoked.lock().expect("nobody panics").extend(self.issuer.issued());
+        self.revoked.lock().expect("no panic").extend(self.issuer.issued());
     }
 
-    /// Statuses and paths that the API saw.
+    /// Returns the methods and paths that the API got.
     fn paths(&self) -> Vec<String> {
         self.site.requests().iter().map(|request| format!("{} {}", request.method, request.path)).collect()
     }
 
-    /// The arguments of each call of the program, in which no token may be.
+    /// Returns the arguments of each call of the program, and asserts that they contain no token.
     #[track_caller]
     fn calls(&self) -> Vec<String> {
         let argv = std::fs::read_to_string(self.home.path().join("argv")).unwrap_or_default();
@@ -129,7 +130,7 @@ impl Api {
     }
 }
 
-/// Answers a request that comes with a good token, else 401; `/far` and `/near` send it on.
+/// Answers 200 to a request with a valid token, else 401. `/far` and `/near` redirect.
 fn answer(request: &Request, issuer: &Control, revoked: &Mutex<HashSet<String>>) -> Answer {
     let host = request.header("host").unwrap_or_default();
     match request.path.as_str() {
@@ -139,7 +140,7 @@ fn answer(request: &Request, issuer: &Control, revoked: &Mutex<HashSet<String>>)
     }
     let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     let is_good =
-        issuer.issued().iter().any(|issued| issued == token) && !revoked.lock().expect("nobody panics").contains(token);
+        issuer.issued().iter().any(|issued| issued == token) && !revoked.lock().expect("no panic").contains(token);
     if is_good {
         Answer::text(200, "text/plain", &format!("{} {}", request.method, String::from_utf8_lossy(&request.body)))
     } else {
@@ -147,7 +148,7 @@ fn answer(request: &Request, issuer: &Control, revoked: &Mutex<HashSet<String>>)
     }
 }
 
-/// Does this come true before so much time was slept?
+/// Returns whether the condition becomes true within this time of sleeping.
 fn comes(time: Duration, is_true: impl Fn() -> bool) -> bool {
     let nap = Duration::from_millis(5);
     (0..time.as_millis() / nap.as_millis()).any(|_| {
@@ -158,8 +159,9 @@ fn comes(time: Duration, is_true: impl Fn() -> bool) -> bool {
     })
 }
 
+/// The package's own tests pass, and mypy finds no error.
 #[test]
-fn its_own_tests_and_its_types() {
+fn package_passes_its_tests_and_mypy() {
     let Some(api) = Api::start() else { return };
     let mut command = api.python(["-m", "unittest", "discover", "-s", "tests"]);
     Running::start(command.current_dir(PACKAGE)).finish().code(0).stderr_has("OK");
@@ -168,9 +170,9 @@ fn its_own_tests_and_its_types() {
     Running::start(command.current_dir(PACKAGE)).finish().code(0).stdout_has("no issues found in 5 source files");
 }
 
-/// Built and installed by the line of the page, from what `setup` installed and nothing from a network.
+/// The page's command builds and installs the package. It uses the packages that `setup` installed, and no network.
 #[test]
-fn the_package_is_built_installed_and_works_there() {
+fn built_package_works_after_installation() {
     let Some(api) = Api::start() else { return };
     let home = api.home.path();
     std::fs::create_dir(home.join("integrations")).expect("a folder");
@@ -184,7 +186,7 @@ fn the_package_is_built_installed_and_works_there() {
     let pip = format!("python3 -m pip --python {python} --quiet --disable-pip-version-check --no-cache-dir ");
     let line = line.replace("pip ", &pip).replace("install ", "install --no-index --no-deps --no-build-isolation ");
     let mut command = api.home.tool("sh", ["-euc", &line]);
-    // The backend, which pip would fetch.
+    // pip would download the build backend.
     command.env("PYTHONPATH", clients_dir().join("python")).current_dir(home);
     Running::start(&mut command).finish().code(0);
 
@@ -202,13 +204,14 @@ print(r.__file__, r.token())";
     assert!(wheels.join("runai_credential-0.1.0-py3-none-any.whl").is_file());
 }
 
+/// The Python blocks of the page run, even if the cached token is refused.
 #[test]
-fn the_blocks_of_the_page() {
+fn python_blocks_of_page_work() {
     let blocks: Vec<&str> = README.split("```python\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(blocks.len(), 4);
     for block in blocks {
         let Some(api) = Api::start() else { return };
-        // A dead token first: the page says that it does not matter.
+        // The page says that a refused token in the cache does not matter.
         api.home.run(["token"]).code(0);
         let uses_http = block.contains(URL);
         if uses_http {
@@ -222,8 +225,9 @@ fn the_blocks_of_the_page() {
     }
 }
 
+/// After a 401, the client gets one other token and sends the same request once more.
 #[test]
-fn a_401_costs_one_other_token_and_one_second_try_with_the_same_body() {
+fn unauthorized_answer_causes_one_retry() {
     for (name, client) in CLIENTS {
         let Some(api) = Api::start() else { return };
         api.home.run(["token"]).code(0);
@@ -238,9 +242,9 @@ fn a_401_costs_one_other_token_and_one_second_try_with_the_same_body() {
     }
 }
 
-/// The server refuses everything: its answer is the caller's, after one second try, each time.
+/// If the server refuses every token, the caller gets its 401 after one retry, each time.
 #[test]
-fn a_second_401_is_the_callers() {
+fn second_unauthorized_answer_reaches_caller() {
     for (name, client) in CLIENTS {
         let Some(api) = Api::start() else { return };
         let script = format!(
@@ -258,9 +262,10 @@ for _ in range(2):
     }
 }
 
-/// A file is rewound by requests; what cannot be, is not sent half: the caller gets the 401 and the next request works.
+/// requests rewinds a file and sends it again. A body that cannot be rewound is not sent again: the caller gets the
+/// 401, and the next request works.
 #[test]
-fn bodies_that_are_streams() {
+fn streamed_body_is_not_repeated() {
     for (name, client) in CLIENTS {
         let Some(api) = Api::start() else { return };
         api.home.run(["token"]).code(0);
@@ -282,8 +287,9 @@ fn bodies_that_are_streams() {
     api.run(&script).code(0).silent().stdout_is("(200, 'POST sent')\n");
 }
 
+/// A redirect to another origin gets no token, and a 401 from there causes no retry.
 #[test]
-fn a_redirect_to_another_origin_carries_no_token_and_is_not_tried_again() {
+fn redirect_to_other_origin_gets_no_token() {
     for (name, client) in CLIENTS {
         let Some(api) = Api::start() else { return };
         let script = format!("{client}\nprint(ask('GET', '/far')[0], ask('POST', '/near', b'body'))");
@@ -297,9 +303,9 @@ fn a_redirect_to_another_origin_carries_no_token_and_is_not_tried_again() {
     }
 }
 
-/// A token that dies behind a redirect is replaced there, and what came before is not done twice.
+/// A token refused behind a redirect is replaced there, and the client does not repeat the request before the redirect.
 #[test]
-fn a_401_behind_a_redirect_of_the_same_origin() {
+fn refused_token_is_replaced_behind_redirect() {
     for (name, client) in CLIENTS {
         let Some(api) = Api::start() else { return };
         api.home.run(["token"]).code(0);
@@ -309,8 +315,9 @@ fn a_401_behind_a_redirect_of_the_same_origin() {
     }
 }
 
+/// For a URL that no profile lists, the client raises an error and sends nothing.
 #[test]
-fn a_host_that_is_nobodys_is_an_error_before_anything_is_sent() {
+fn unlisted_host_fails_before_sending() {
     for (name, client) in CLIENTS {
         let Some(api) = Api::start() else { return };
         let script = format!(
@@ -334,8 +341,9 @@ for url in ({0:?}, {1:?}):
     }
 }
 
+/// The exception has the program's message, hint and exit code.
 #[test]
-fn failures_have_the_words_and_the_code_of_the_program() {
+fn python_error_has_programs_text_and_code() {
     let Some(api) = Api::start() else { return };
     api.home.write("secret", "canary-but-wrong", 0o600);
     let script = format!("{}\nask('GET', '/x')", CLIENTS[0].1);
@@ -347,9 +355,9 @@ fn failures_have_the_words_and_the_code_of_the_program() {
     api.run(command).code(0).silent().stdout_is("4\n");
 }
 
-/// The issuer answers only after another request of the same event loop has come.
+/// The event loop continues during a fetch. The issuer answers only after another request of the same loop.
 #[test]
-fn the_event_loop_goes_on_while_a_token_is_fetched() {
+fn event_loop_continues_during_token_fetch() {
     let Some(api) = Api::start() else { return };
     let ticked = Arc::new(AtomicBool::new(false));
     let ticks = Arc::clone(&ticked);
@@ -358,7 +366,7 @@ fn the_event_loop_goes_on_while_a_token_is_fetched() {
         Answer::text(200, "text/plain", "tick")
     });
     api.issuer.script(move |_, _| {
-        // Less than the `timeout` of the profile.
+        // This is less than the profile's `timeout`.
         match comes(Duration::from_secs(8), || ticked.load(Ordering::SeqCst)) {
             true => Answer::grant(),
             false => Answer::runai_error(400, "the event loop stood still"),
@@ -378,8 +386,9 @@ asyncio.run(main())",
     api.run(&script).code(0).silent().stdout_is("tick 200\n");
 }
 
+/// 100 tasks of one event loop call the program once for each token.
 #[test]
-fn a_hundred_tasks_of_one_event_loop_call_the_program_once_for_each_token() {
+fn hundred_tasks_call_program_once_per_token() {
     let Some(api) = Api::start() else { return };
     api.home.run(["token"]).code(0);
     api.revoke();
@@ -394,9 +403,10 @@ asyncio.run(main())";
     assert_eq!((api.calls().len(), api.issuer.token_requests()), (2, 2));
 }
 
-/// A hundred threads of one process, and a hundred processes: some of Python, some of the program alone.
+/// 100 threads of one process, 39 Python processes and 60 processes of the program report the same refused token, with
+/// one token request.
 #[test]
-fn all_who_are_refused_the_same_token_make_one_request_together() {
+fn refused_callers_share_one_new_token() {
     const THREADS: usize = 100;
     const PYTHONS: usize = 39;
     const PROGRAMS: usize = 60;
@@ -404,7 +414,7 @@ fn all_who_are_refused_the_same_token_make_one_request_together() {
     let home = &api.home;
     let old = home.run(["token"]).code(0).stdout.clone();
 
-    // Refuses the old token to nobody before all have shown it.
+    // The site refuses the old token only after every caller has sent it.
     let (shown, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let site = {
         let (issuer, old) = ((*api.issuer).clone(), format!("Bearer {}", old.trim_end()));
@@ -465,6 +475,6 @@ print(requests.get({:?}, auth=RunaiAuth()).text)",
     }
     assert_eq!(all, THREADS + PYTHONS, "all showed the old token");
     assert_eq!(api.issuer.token_requests(), 2);
-    // Of the hundred threads one called the program, once for each of the two tokens.
+    // One of the 100 threads called the program, once for each of the two tokens.
     assert_eq!(api.calls().len(), 2 * (1 + PYTHONS));
 }

@@ -1,5 +1,6 @@
-//! `integrations/run-ai-api/`: its pieces as they stand, with the real curl, jq and Python, against an API that answers as the public
-//! documentation says, to each application what its role allows.
+//! Runs the scripts of `integrations/run-ai-api/` unchanged, with the real curl, jq and Python.
+//!
+//! The API answers as Run:ai's public documentation says, and checks the role of each application.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,19 +18,19 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integrations/run-ai-a
 const README: &str = include_str!("../../integrations/run-ai-api/README.md");
 const CONFIG: &str = include_str!("../../integrations/run-ai-api/config.json");
 
-/// What people replace.
+/// The part of the scripts that users replace.
 const URL: &str = "https://acme.run.ai";
 
 /// The applications of the page.
 const RESEARCHER: &str = "research-jobs";
 const ADMINISTRATOR: &str = "administration";
 
-/// How the API behaves.
+/// The behaviour of the API.
 #[derive(Clone, Copy)]
 struct Rules {
-    /// A token is dead after so many requests.
+    /// The API refuses a token after this many requests.
     requests_a_token: usize,
-    /// How often a training is looked at before it has ended.
+    /// The training ends after this many status requests.
     looks: usize,
 }
 
@@ -46,7 +47,7 @@ struct Api {
     packages: String,
 }
 
-/// What came so far: requests for each token, and looks at the training.
+/// The state of the API: requests for each token, and status requests for the training.
 #[derive(Default)]
 struct Seen {
     uses: HashMap<String, usize>,
@@ -54,7 +55,7 @@ struct Seen {
 }
 
 impl Api {
-    /// `None`: not installed.
+    /// Starts an API. `None`: a tool is not installed.
     #[track_caller]
     fn start(rules: Rules) -> Option<Api> {
         for tool in ["bash", "curl", "jq"] {
@@ -62,7 +63,7 @@ impl Api {
         }
         let packages = python_path()?;
         let issuer = Issuer::start();
-        // Whoever asks: its token says who it is.
+        // Any client gets a token, which states the client.
         issuer.script(|request, issuer| {
             let client = request.field("client_id").unwrap_or_default();
             let token = issuer.mint(json!({"azp": client}));
@@ -92,7 +93,7 @@ impl Api {
         Some(Api { issuer, site, home, packages })
     }
 
-    /// A shell block of the page, in the folder of the pieces.
+    /// Returns a shell block of the page as a command in the folder of the scripts.
     fn shell(&self, block: &str) -> Command {
         let mut command = self.home.tool("bash", ["-euo", "pipefail", "-c", &block.replace(URL, &self.site.url())]);
         let ca = self.home.path().join("api-ca.pem");
@@ -107,7 +108,7 @@ impl Api {
         Running::start(&mut self.shell(block)).finish()
     }
 
-    /// How many requests came for this path, whatever the page.
+    /// Returns how many requests came for this path, with any query.
     fn count(&self, path: &str) -> usize {
         self.site.requests().iter().filter(|request| request.path == path).count()
     }
@@ -123,14 +124,14 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs()
 }
 
-/// Checks the bearer, then the role, then answers.
+/// Checks the token, then the role, and then answers.
 fn answer(request: &Request, issuer: &Control, rules: Rules, seen: &Mutex<Seen>) -> Answer {
     let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     let claims = claims(token);
-    let mut seen = seen.lock().expect("nobody panics");
+    let mut seen = seen.lock().expect("no panic");
     let uses = seen.uses.entry(token.to_owned()).or_default();
     *uses += 1;
-    // (Both are cut to whole seconds, so a token lives up to a second longer here than it says, and never shorter.)
+    // Both times are cut to whole seconds, so a token is accepted up to a second longer than stated, and never shorter.
     let is_dead = *uses > rules.requests_a_token || claims["exp"].as_u64().is_none_or(|exp| exp < now());
     if is_dead || !issuer.issued().iter().any(|issued| issued == token) {
         return Answer::runai_error(401, "Unauthorized");
@@ -170,7 +171,7 @@ fn answer(request: &Request, issuer: &Control, rules: Rules, seen: &Mutex<Seen>)
     if allowed.contains(&role) { answer } else { Answer::runai_error(403, "Forbidden") }
 }
 
-/// One page of items with these names, by `offset` and `limit`.
+/// Returns one page of items with these names, by `offset` and `limit`.
 fn page(query: &str, name: &str, names: &[&str]) -> Answer {
     let parameter = |wanted: &str| {
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -194,7 +195,7 @@ fn page(query: &str, name: &str, names: &[&str]) -> Answer {
     Answer::json(200, answer)
 }
 
-/// The block of the page that holds this.
+/// Returns the only shell block of the page that contains `words`.
 fn block(words: &str) -> String {
     let blocks = README.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let mut found = blocks.filter(|block| block.contains(words));
@@ -206,14 +207,16 @@ fn block(words: &str) -> String {
 const ADMINISTRATORS: [&str; 2] = ["./administrator.sh", "administrator.py"];
 const RESEARCHERS: [&str; 2] = ["./researcher.sh", "researcher.py"];
 
+/// The page's curl line prints the clusters.
 #[test]
-fn the_line_of_curl() {
+fn curl_line_of_page_prints_clusters() {
     let Some(api) = Api::start(Rules::default()) else { return };
     api.run(&block("curl -H @-")).code(0).silent().stdout_is(r#"[{"name":"main","tenantId":1,"uuid":"c-1"}]"#);
 }
 
+/// The administrator scripts print clusters, departments, projects and applications, and request all pages of a list.
 #[test]
-fn what_an_administrator_sees() {
+fn administrator_scripts_list_all_objects() {
     for piece in ADMINISTRATORS {
         let Some(api) = Api::start(Rules::default()) else { return };
         let projects: String =
@@ -229,8 +232,9 @@ fn what_an_administrator_sees() {
     }
 }
 
+/// The researcher scripts submit a training and report an unknown project.
 #[test]
-fn what_a_researcher_does() {
+fn researcher_scripts_submit_a_training() {
     for piece in RESEARCHERS {
         let Some(api) = Api::start(Rules::default()) else { return };
         let wanted = match piece {
@@ -244,9 +248,10 @@ fn what_a_researcher_does() {
     }
 }
 
-/// The message of the page, and no other token: none would help.
+/// The scripts print the page's message for a missing role and fetch no other token. After a 401 they fetch one other
+/// token.
 #[test]
-fn a_missing_role_is_told_from_a_dead_token() {
+fn scripts_distinguish_missing_role_from_refusal() {
     let console = README.split("```console\n").nth(1).and_then(|rest| rest.lines().nth(1)).expect("a message");
     for piece in ADMINISTRATORS {
         let Some(api) = Api::start(Rules::default()) else { return };
@@ -271,15 +276,15 @@ fn a_missing_role_is_told_from_a_dead_token() {
     }
 }
 
-/// Each token is dead after three requests, long before its end.
+/// The scripts replace each token that the API revokes after three requests, long before its expiry.
 #[test]
-fn tokens_that_are_revoked_while_a_script_runs() {
+fn scripts_survive_revoked_tokens() {
     for piece in ADMINISTRATORS.into_iter().chain(RESEARCHERS) {
         let Some(api) = Api::start(Rules { requests_a_token: 3, looks: 20 }) else { return };
         let outcome = api.run(&block(piece));
         outcome.code(0).silent();
         let requests = api.site.requests().len();
-        // With each token but the last one: three that were answered, and one that was not.
+        // Each token except the last one: three requests with an answer, and one that the API refused.
         assert_eq!(api.issuer.token_requests(), requests.div_ceil(4), "{piece}: {outcome}");
         assert!(api.issuer.token_requests() >= 2, "{piece}");
         for token in api.issuer.issued() {
@@ -288,18 +293,19 @@ fn tokens_that_are_revoked_while_a_script_runs() {
     }
 }
 
-/// Tokens that live for two seconds: each is replaced before its end, so that no request is refused.
+/// The scripts replace tokens that live two seconds before their expiry, so the API refuses no request.
 #[test]
-fn tokens_that_end_while_a_script_runs() {
+fn scripts_survive_expiring_tokens() {
     let Some(api) = Api::start(Rules { looks: 40, ..Rules::default() }) else { return };
     api.issuer.set_lifetime(Duration::from_secs(2));
     let slower = format!("export POLL_SECONDS=0.1\n{}", block("researcher.py"));
     api.run(&slower).code(0).silent().stdout_is("submitted job-2 w-1\nCompleted\n");
-    // The page of projects, the training, its forty looks and the last one: none of them twice.
+    // The pages of projects, the training, and 41 status requests: none of them was repeated.
     assert_eq!(api.site.requests().len(), 3 + 1 + 41);
     assert!(api.issuer.token_requests() >= 2);
 }
 
+/// The page links to every script of the folder.
 #[test]
 fn every_piece_is_on_the_page() {
     let pieces = std::fs::read_dir(FOLDER).expect("the folder").flatten().map(|entry| entry.file_name());

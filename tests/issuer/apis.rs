@@ -1,4 +1,4 @@
-//! The token endpoints: what is sent to each, and what is made of its answer.
+//! Tests of the token endpoints: the request to each, and the program's use of the answer.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use support::*;
 
-/// Not a name or a value of a form can do without encoding, or a JSON string, or a Basic header.
+/// A secret that needs encoding in a form, in a JSON string and in a Basic header.
 const AWKWARD_SECRET: &str = r#"a:b%c+d e&f=g"h\i%41~/?#é"#;
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -15,15 +15,16 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs
 }
 
-/// The form of the newest request, sorted.
+/// Returns the form of the newest request, sorted.
 fn last_form(issuer: &Issuer) -> Vec<(String, String)> {
     let mut form = issuer.requests().pop().expect("a request").form();
     form.sort();
     form
 }
 
+/// Each api sends the request that its documentation describes, and prints the token of the answer.
 #[test]
-fn each_api_sends_what_its_page_says_and_gets_its_token() {
+fn each_api_sends_its_documented_request() {
     let issuer = Issuer::start();
     let oauth2 = format!("{}/oauth2/token", issuer.url());
     let form = |extra: &[(&str, &str)]| {
@@ -77,7 +78,7 @@ fn each_api_sends_what_its_page_says_and_gets_its_token() {
             }
         }
 
-        // Where the endpoint gives an ID token too, the one answer was enough for both.
+        // If the endpoint also returns an ID token, one answer is enough for both tokens.
         let outcome = home.run(["token", "--bearer", "id_token"]);
         if ["keycloak", "v1", "app-token"].contains(&name) {
             outcome.code(0).stdout_is(issuer.last_id_token() + "\n").silent();
@@ -89,10 +90,11 @@ fn each_api_sends_what_its_page_says_and_gets_its_token() {
     }
 }
 
+/// The server gets a secret with special characters unchanged, in each form of request.
 #[test]
-fn a_secret_arrives_whole_whatever_is_in_it_and_however_it_is_sent() {
+fn awkward_secret_arrives_unchanged() {
     let issuer = Issuer::start();
-    // Not ASCII, so it is refused unsent: see below.
+    // The secret must be ASCII. The last part of this test checks that the program does not send another one.
     let secret = AWKWARD_SECRET.trim_end_matches('é');
     issuer.set_secret(secret);
     let oauth2 = format!("{}/oauth2/token", issuer.url());
@@ -124,8 +126,9 @@ fn a_secret_arrives_whole_whatever_is_in_it_and_however_it_is_sent() {
     assert_eq!(issuer.token_requests(), before);
 }
 
+/// The program reads the client assertion anew for each request.
 #[test]
-fn a_client_assertion_is_read_again_for_each_request() {
+fn client_assertion_is_read_every_time() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let file = home.write("assertion", CLIENT_ASSERTION, 0o600);
     home.keycloak_with(&issuer, json!({"client_secret": null, "client_assertion": {"file": file}}));
@@ -153,8 +156,9 @@ fn a_client_assertion_is_read_again_for_each_request() {
     assert_eq!(last_form(&issuer), wanted(renewed));
 }
 
+/// The program sends scope, audience and resource unchanged. It omits an empty scope.
 #[test]
-fn scope_audience_and_resource_are_sent_as_they_are_and_an_empty_scope_is_none() {
+fn scope_audience_and_resource_are_sent_unchanged() {
     let issuer = Issuer::start();
     for (keys, extra) in [
         (json!({"scope": ""}), &[("response_type", "id_token")][..]),
@@ -177,11 +181,13 @@ fn scope_audience_and_resource_are_sent_as_they_are_and_an_empty_scope_is_none()
     }
 }
 
+/// The program uses the shorter of the answer's lifetime and the JWT's own, and does not store a token without a
+/// lifetime.
 #[test]
-fn a_token_lives_as_long_as_was_said_and_never_longer_than_the_token_itself_says() {
+fn token_lifetime_is_the_shortest_stated() {
     let issuer = Issuer::start();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
-    // A clock of the server that is a year ahead: only the difference counts.
+    // The server's clock may be a year ahead: the program uses only the difference of the two claims.
     let ahead = now + 365 * 24 * 3600;
     let plain = json!({"exp": null, "iat": null});
     for (name, claims, answer, lifetime) in [
@@ -210,21 +216,22 @@ fn a_token_lives_as_long_as_was_said_and_never_longer_than_the_token_itself_says
         let said = home.run(["token", "--format", "json"]).code(0).silent().json();
         assert_eq!(said["access_token"], issuer.last_token(), "{name}");
         match (lifetime, said["expires_in"].as_u64()) {
-            // The call itself took a moment of it, on a busy machine more than one.
+            // The call took part of the lifetime, on a busy machine more than a second.
             (Some(lifetime), Some(left)) => assert!((lifetime - 30..=lifetime).contains(&left), "{name}: {left}"),
             (None, None) => {}
             other => panic!("{name}: {other:?} in {said}"),
         }
         home.run(["token"]).code(0).stdout_is(issuer.last_token() + "\n").silent();
-        // What has no lifetime is used once and not kept.
+        // The program uses a token without a lifetime once and does not store it.
         let wanted = if lifetime.is_some() { 1 } else { 2 };
         assert_eq!(issuer.token_requests() - before, wanted, "{name}");
         assert_eq!(home.grep(issuer.last_token()).is_empty(), lifetime.is_none(), "{name}: {:?}", home.files());
     }
 }
 
+/// The program ignores unknown keys, deep values and the case of the type in a grant.
 #[test]
-fn what_a_grant_has_beyond_the_tokens_is_ignored() {
+fn unknown_keys_of_grant_are_ignored() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     issuer.script(|_, control| {

@@ -1,4 +1,4 @@
-//! Servers that misbehave, and networks that do: a clear error in time, whatever it is.
+//! Tests of misbehaving servers and networks: the program reports a clear error in time.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use support::*;
 
-/// What a busy machine may take for starting a process and ending it, beyond what the test is about.
+/// The time that a busy machine may need to start and end a process, in addition to the tested time.
 const SLACK: Duration = Duration::from_secs(4);
 
-/// An answer, and what the user reads then.
+/// An answer, and the error and hint that the program prints for it.
 struct Fault {
     name: &'static str,
     answer: Answer,
@@ -23,8 +23,9 @@ fn fault(name: &'static str, answer: Answer, what: &'static str, hint: &'static 
     Fault { name, answer, what, hint }
 }
 
+/// An answer without a grant is an error that describes it. The program does not send the request again.
 #[test]
-fn an_answer_that_is_no_grant_is_refused_for_what_it_is_and_not_asked_for_again() {
+fn answer_without_grant_is_not_retried() {
     let good = r#"{"access_token":"t","token_type":"Bearer","expires_in":60}"#;
     let json = |body: &str| Answer::text(200, "application/json", body);
     let check_url = "check url and api: something that is no token endpoint answered there";
@@ -99,8 +100,9 @@ fn an_answer_that_is_no_grant_is_refused_for_what_it_is_and_not_asked_for_again(
     }
 }
 
+/// The program sends the request up to three times if the answer ends early.
 #[test]
-fn an_answer_that_breaks_off_is_asked_for_again() {
+fn truncated_answer_is_requested_again() {
     for (name, answer) in [
         ("a cut body", Answer::cut(r#"{"access_token":"t""#)),
         ("a cut head", Answer::raw("HTTP/1.1 200 OK\r\nContent-Ty")),
@@ -117,6 +119,7 @@ fn an_answer_that_breaks_off_is_asked_for_again() {
     }
 }
 
+/// The program follows no redirect, not even to the same server, because it would send the secret there.
 #[test]
 fn no_redirect_is_followed() {
     let (issuer, other) = (Issuer::start(), Issuer::start());
@@ -138,7 +141,7 @@ fn no_redirect_is_followed() {
     assert_eq!(other.connections(), 0);
 }
 
-/// The program with a budget of one second takes that and not much more.
+/// Asserts that the program ends at its timeout of one second, and not much later.
 #[track_caller]
 fn assert_in_time(name: &str, outcome: Outcome, host: &str) {
     let outcome = Outcome { what: name.to_owned(), ..outcome };
@@ -147,8 +150,9 @@ fn assert_in_time(name: &str, outcome: Outcome, host: &str) {
     assert!(outcome.elapsed >= Duration::from_millis(900), "gave up early\n{outcome}");
 }
 
+/// A server that is slow in any part of the exchange ends with an error at the profile's timeout.
 #[test]
-fn whoever_keeps_us_waiting_does_so_for_no_longer_than_the_timeout() {
+fn slow_server_ends_at_the_timeout() {
     let every = Duration::from_millis(20);
     let grant =
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{\"access_token\":\"";
@@ -184,10 +188,11 @@ fn whoever_keeps_us_waiting_does_so_for_no_longer_than_the_timeout() {
     });
 }
 
+/// The error names the address if no server listens there, or a server without TLS.
 #[test]
-fn a_place_where_no_such_server_is_says_so() {
+fn address_without_server_is_reported() {
     let issuer = Issuer::start();
-    let plain = Mute::but(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let plain = Mute::with_reply(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     for (url, what, hint) in [
         (refused_url(), "cannot reach {url}: ", "check url, the network, and whether a proxy is needed"),
         (plain.url(), "no TLS connection with {url}: ", "check that the port speaks https with TLS 1.2 or newer"),
@@ -200,8 +205,9 @@ fn a_place_where_no_such_server_is_says_so() {
     }
 }
 
-/// `token --refresh` where the file `path` of the system is `content`, in a mount namespace of its own. `None`: there is
-/// no such thing here, which skips a test on a developer's machine and fails it in CI.
+/// Runs `token --refresh` in its own mount namespace, with `content` as the system file `path`.
+///
+/// `None`: there are no mount namespaces here, which skips a test on a developer's machine and fails it in CI.
 #[track_caller]
 fn in_namespace(home: &Home, path: &str, content: &str) -> Option<Outcome> {
     let file = home.write("bound", content, 0o644);
@@ -220,11 +226,13 @@ fn in_namespace(home: &Home, path: &str, content: &str) -> Option<Outcome> {
     (!refused).then_some(outcome)
 }
 
+/// The error names a host whose address cannot be found.
 #[test]
-fn a_name_without_an_address_says_so() {
+fn name_without_address_is_reported() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak_with(&issuer, json!({"url": "https://nowhere.example"}));
-    // No name server of the network is asked, so that the answer does not depend on it. musl does not read nsswitch.conf.
+    // The test uses no name server of the network, so that the result does not depend on it. musl does not read
+    // nsswitch.conf.
     let (file, text, said) = if cfg!(target_env = "musl") {
         ("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", "Try again")
     } else {
@@ -237,9 +245,10 @@ fn a_name_without_an_address_says_so() {
     ));
 }
 
+/// The program limits an endless answer by its size and does not keep it in memory.
 #[test]
-fn a_server_without_end_does_not_fill_the_memory() {
-    // Address space, in KiB: the program needs a small part of it, an answer kept in memory would soon need more.
+fn endless_answer_does_not_fill_memory() {
+    // Address space in KiB: the program needs a small part of it, and an answer in memory would soon need more.
     let limited = |home: &Home, kib: u32| {
         let program = home.command(["token"]);
         let mut command = Command::new("/bin/sh");
@@ -251,7 +260,7 @@ fn a_server_without_end_does_not_fill_the_memory() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak_with(&issuer, json!({"cache": "none"}));
     limited(&home, 64 * 1024).code(0).silent();
-    // The limit is one: so little is not enough to start.
+    // The limit has an effect: with so little memory the program cannot start.
     assert_ne!(limited(&home, 1024).code, Some(0));
     for answer in
         [Answer::endless_body("application/json"), Answer::endless_body("text/html"), Answer::endless_headers()]
@@ -261,8 +270,9 @@ fn a_server_without_end_does_not_fill_the_memory() {
     }
 }
 
+/// If one of several addresses does not answer, the program tries the next after a second.
 #[test]
-fn one_dead_address_of_several_costs_a_second() {
+fn dead_address_costs_only_a_second() {
     const NAME: &str = "control-plane.test";
     let certificate = Pki::shared().server(&[NAME]);
     let issuer = Issuer::start_with(Options { certificate, ..Options::default() });

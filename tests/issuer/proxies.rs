@@ -1,4 +1,4 @@
-//! Proxies: which one is taken, as curl takes it, and what comes of it.
+//! Tests of proxies: which proxy the program uses, in comparison with curl, and what happens then.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use support::*;
 
-/// The status that curl gets for the same URL in the same environment.
+/// Returns the HTTP status that curl gets for the same URL in the same environment.
 fn curl(program: &Path, home: &Home, url: &str, vars: &[(String, String)]) -> String {
     let outcome = Running::start(
         Command::new(program)
@@ -25,9 +25,11 @@ fn curl(program: &Path, home: &Home, url: &str, vars: &[(String, String)]) -> St
     outcome.stdout.clone()
 }
 
-/// `P` in a value stands for the proxy, `PORT` for the issuer's port.
+/// The program uses the same proxy variables as curl, and sends the same CONNECT request.
+///
+/// In a value, `P` stands for the proxy, `PORT` for the issuer's port, and `_` for a space.
 #[test]
-fn the_environment_is_read_as_curl_reads_it() {
+fn proxy_variables_work_as_in_curl() {
     const LOCALHOST: &str = "localhost";
     const ADDRESS: &str = "127.0.0.1";
     let Some(program) = require("curl") else { return };
@@ -102,8 +104,9 @@ fn the_environment_is_read_as_curl_reads_it() {
     }
 }
 
+/// The profile's `proxy` overrides the variables. With `none`, the program uses no proxy.
 #[test]
-fn the_proxy_of_the_profile_stands_above_the_environment_and_none_is_none() {
+fn profile_proxy_overrides_the_environment() {
     let (issuer, proxy, unused) = (Issuer::start(), Proxy::start(), Proxy::start());
     for (key, through) in [(proxy.url(), 1), ("none".to_owned(), 0)] {
         let home = Home::new();
@@ -120,8 +123,9 @@ fn the_proxy_of_the_profile_stands_above_the_environment_and_none_is_none() {
     assert_eq!(proxy.connects(), [Connect { method: "CONNECT".into(), target, authorization: None }]);
 }
 
+/// The proxy resolves the name of the issuer and sees only a TLS connection.
 #[test]
-fn a_proxy_resolves_the_name_and_sees_nothing_of_the_request() {
+fn proxy_resolves_the_issuers_name() {
     let certificate = Pki::shared().server(&["app.run.ai"]);
     let issuer = Issuer::start_with(Options { certificate, ..Options::default() });
     let (home, proxy) = (Home::new(), Proxy::start());
@@ -131,8 +135,9 @@ fn a_proxy_resolves_the_name_and_sees_nothing_of_the_request() {
     assert_eq!(proxy.connects().len(), 1);
 }
 
+/// The program sends the proxy's login to the proxy, as curl does, and does not print it.
 #[test]
-fn the_login_of_a_proxy_is_sent_to_it_and_shown_to_nobody() {
+fn proxy_login_is_sent_and_hidden() {
     const PASSWORD: &str = "p@ss:w0rd%";
     let Some(program) = require("curl") else { return };
     let (issuer, home, proxy) = (Issuer::start(), Home::new(), Proxy::start());
@@ -166,12 +171,13 @@ fn the_login_of_a_proxy_is_sent_to_it_and_shown_to_nobody() {
             assert!(!outcome.stderr.contains(part), "{part} is shown\n{outcome}");
         }
     }
-    // In a connection that the proxy refuses, the issuer gets nothing: curl's request and two of ours.
+    // The issuer gets nothing through a refused connection. It got one request from curl and two from the program.
     assert_eq!(issuer.token_requests(), 3);
 }
 
+/// The error names a proxy that refuses the connection or cannot be reached.
 #[test]
-fn a_proxy_that_refuses_or_fails_is_named() {
+fn error_names_the_failed_proxy() {
     let issuer = Issuer::start();
     let (refusing, dead) = (Proxy::start(), refused_url().replace("https", "http"));
     for (status, url, what) in [
@@ -193,8 +199,9 @@ fn a_proxy_that_refuses_or_fails_is_named() {
     assert_eq!(issuer.connections(), 0);
 }
 
+/// A proxy that does not answer ends with an error at the profile's timeout.
 #[test]
-fn a_proxy_keeps_us_waiting_no_longer_than_the_timeout() {
+fn slow_proxy_ends_at_the_timeout() {
     let (issuer, dripping, mute, hole) = (Issuer::start(), Proxy::start(), Mute::start(), BlackHole::start());
     dripping.drip(Duration::from_millis(50));
     std::thread::scope(|scope| {

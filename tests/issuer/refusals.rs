@@ -1,37 +1,39 @@
-//! What servers say when they refuse, and what the user reads then: `tests/cases/refusals.json`, row by row.
+//! Runs the program against each refusal of a server in `tests/cases/refusals.json` and compares its error and hint.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use support::*;
 
-/// One answer and its two lines. `{url}` stands for the issuer's, `{secret}` for the file with the client secret.
+/// One answer, and the two lines that the program prints. `{url}` stands for the issuer's URL, `{secret}` for the file
+/// of the client secret.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
-    /// A sentence.
+    /// A sentence that describes the refusal.
     name: String,
-    /// `keycloak` unless said otherwise.
+    /// The `api` of the profile. `None` stands for `keycloak`.
     api: Option<String>,
     status: u16,
     #[serde(default)]
     headers: Vec<(String, String)>,
     content_type: String,
-    /// A text as it is, or JSON.
+    /// The body: a text, or JSON.
     body: Value,
     exit: i32,
     what: String,
     hint: String,
 }
 
+/// For each refusal the program prints the error and the hint of its row and exits with its code.
 #[test]
-fn every_refusal_tells_the_user_what_is_wrong_and_what_to_do() {
+fn each_refusal_prints_its_two_lines() {
     let rows: Vec<Row> = serde_json::from_str(include_str!("../cases/refusals.json")).expect("rows");
     let issuer = Issuer::start();
     let mut wrong = Vec::new();
     for row in &rows {
         let home = Home::new();
-        // Without a cache nothing is remembered from one row to the next.
+        // Without a cache the program stores no refusal that the next row would use.
         let mut keys = json!({"cache": "none"});
         match row.api.as_deref() {
             None => {}

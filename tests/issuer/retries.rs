@@ -1,4 +1,4 @@
-//! What is tried again, how often, and what is remembered.
+//! Tests of retries: which requests the program repeats, how often, and which failures it stores.
 
 use std::time::Duration;
 
@@ -6,8 +6,9 @@ use serde_json::json;
 
 use support::*;
 
+/// The program repeats a request that failed temporarily, up to three times, and prints one token.
 #[test]
-fn what_can_pass_is_tried_three_times_and_gives_one_answer() {
+fn temporary_failure_is_retried_until_success() {
     for passing in [
         Answer::text(503, "text/html", "<h1>starting</h1>"),
         Answer::runai_error(500, "Internal server error"),
@@ -25,8 +26,9 @@ fn what_can_pass_is_tried_three_times_and_gives_one_answer() {
     }
 }
 
+/// The program ends with an error after three requests if the failure lasts.
 #[test]
-fn what_does_not_pass_is_given_up_after_three_requests() {
+fn lasting_failure_ends_after_three_requests() {
     for lasting in [Answer::runai_error(500, "Internal server error"), Answer::close()] {
         let (issuer, home) = (Issuer::start(), Home::new());
         home.keycloak(&issuer);
@@ -36,8 +38,9 @@ fn what_does_not_pass_is_given_up_after_three_requests() {
     }
 }
 
+/// The program does not repeat a refused request, not even in the next process, until the secret changes.
 #[test]
-fn a_refusal_is_not_tried_again_not_even_by_the_next_process_until_the_secret_changes() {
+fn refusal_is_final_until_secret_changes() {
     for refusal in [
         Answer::oauth_error(400, "invalid_client", "Invalid client credentials"),
         Answer::oauth_error(401, "unauthorized_client", "Invalid client or Invalid client credentials"),
@@ -60,8 +63,9 @@ fn a_refusal_is_not_tried_again_not_even_by_the_next_process_until_the_secret_ch
     }
 }
 
+/// If the secret changes between its reading and the refusal, the program sends the new one at once.
 #[test]
-fn a_secret_that_changes_between_our_reading_and_the_refusal_is_tried_at_once() {
+fn secret_changed_during_refusal_is_retried() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     let secret = home.path().join("secret");
@@ -75,8 +79,9 @@ fn a_secret_that_changes_between_our_reading_and_the_refusal_is_tried_at_once() 
     assert_eq!(secrets, [Some(CLIENT_SECRET.to_owned()), Some("rotated".to_owned())]);
 }
 
+/// The program waits for a `Retry-After` that fits into its timeout.
 #[test]
-fn a_retry_after_that_fits_is_waited_for() {
+fn short_retry_after_is_waited_for() {
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
     issuer.fail_first(1, Answer::text(429, "text/plain", "").header("Retry-After", "1"));
@@ -88,8 +93,10 @@ fn a_retry_after_that_fits_is_waited_for() {
     assert!(waited >= Duration::from_secs(1), "{waited:?}");
 }
 
+/// The program fails at once if `Retry-After` does not fit into its timeout. Other processes send no request until
+/// then.
 #[test]
-fn a_retry_after_that_does_not_fit_fails_at_once_and_every_process_keeps_to_it() {
+fn long_retry_after_fails_at_once() {
     for (status, value) in [(429, "120"), (503, "120"), (503, "Sat, 21 Nov 2026 20:02:00 GMT")] {
         let (issuer, home) = (Issuer::start(), Home::new());
         home.keycloak(&issuer);
@@ -104,6 +111,7 @@ fn a_retry_after_that_does_not_fit_fails_at_once_and_every_process_keeps_to_it()
     }
 }
 
+/// The program starts no retry after the profile's timeout.
 #[test]
 fn retries_end_with_the_timeout() {
     let (issuer, home) = (Issuer::start(), Home::new());

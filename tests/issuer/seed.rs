@@ -1,4 +1,4 @@
-//! The seed of it all: the calls that Run:ai's documentation shows, and ours in their place.
+//! Compares the program's requests with the calls that Run:ai's documentation shows.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use support::*;
 
-/// What a JWT says about itself, but for what differs from one to the next.
+/// Returns the claims of a JWT without those that differ between two tokens, and with its lifetime.
 fn claims(token: &Value) -> Value {
     let payload = token.as_str().and_then(|token| token.split('.').nth(1)).expect("a JWT");
     let json = BASE64_URL_SAFE_NO_PAD.decode(payload).expect("base64");
@@ -19,7 +19,7 @@ fn claims(token: &Value) -> Value {
     claims
 }
 
-/// Both requests had the same method, path and parameters.
+/// Asserts that both requests have the same method, path and parameters.
 fn assert_alike(requests: &[Request]) {
     let [theirs, ours] = requests else { panic!("not two requests: {requests:?}") };
     let seen = |request: &Request| {
@@ -31,8 +31,9 @@ fn assert_alike(requests: &[Request]) {
     assert_eq!(seen(theirs), seen(ours));
 }
 
+/// The program sends the same request as the documented curl call, and gets the same tokens.
 #[test]
-fn the_documented_curl_call_and_we_ask_the_same_and_get_the_same() {
+fn request_equals_the_documented_curl_call() {
     let Some(curl) = require("curl") else { return };
     let (issuer, home) = (Issuer::start(), Home::new());
     home.keycloak(&issuer);
@@ -66,8 +67,9 @@ fn the_documented_curl_call_and_we_ask_the_same_and_get_the_same() {
     assert_eq!(theirs["token_type"], ours["token_type"]);
 }
 
+/// The program sends the same request as the documented Python call, which has no scope.
 #[test]
-fn the_documented_python_call_without_scope_and_we_ask_the_same_and_get_the_same() {
+fn request_equals_the_documented_python_call() {
     const CALL: &str = r#"
 import http.client, json, ssl, sys
 host, port, ca, path, client_id, client_secret = sys.argv[1:]
@@ -80,7 +82,8 @@ print(answer.read().decode())
 "#;
     let Some(python) = require("python3") else { return };
     let (issuer, home) = (Issuer::start(), Home::new());
-    // `response_type` is our one parameter more on a realm's endpoint, so this is the plain OAuth2 request to it.
+    // For a realm's endpoint the program adds `response_type`. This test therefore uses the plain OAuth2 request to
+    // that endpoint.
     let path = format!("/auth/realms/{REALM}/protocol/openid-connect/token");
     let token_url = format!("{}{path}", issuer.url());
     home.keycloak_with(&issuer, json!({"url": null, "realm": null, "token_url": token_url}));
@@ -99,10 +102,10 @@ print(answer.read().decode())
     let ours = ours.code(0).silent().json();
     assert_alike(&issuer.requests());
     assert_eq!(claims(&theirs["access_token"]), claims(&ours["access_token"]));
-    // Nobody asked for openid.
+    // Neither request has the scope `openid`.
     assert!(theirs["id_token"].is_null());
 
-    // The same from the realm's own profile, where an empty scope leaves it out.
+    // The same with the realm's own profile: an empty scope is omitted.
     home.keycloak_with(&issuer, json!({"scope": ""}));
     home.run(["token"]).code(0).stdout_is(issuer.last_token() + "\n").silent();
     let request = issuer.requests().pop().expect("a request");

@@ -1,4 +1,4 @@
-//! Whom the program trusts, and what it says about whom it does not.
+//! Tests of which servers the program trusts, and of its errors for the others.
 
 use serde_json::json;
 
@@ -8,8 +8,9 @@ fn with(certificate: ServerCert) -> Issuer {
     Issuer::start_with(Options { certificate, ..Options::default() })
 }
 
+/// The error names the fault of an untrusted certificate, and the server gets no request.
 #[test]
-fn a_certificate_that_cannot_be_trusted_is_named_and_sent_nothing() {
+fn untrusted_certificate_gets_no_request() {
     let (pki, other) = (Pki::shared(), Pki::new());
     for (issuer, what, hint) in [
         (
@@ -38,9 +39,11 @@ fn a_certificate_that_cannot_be_trusted_is_named_and_sent_nothing() {
     }
 }
 
-/// What `openssl req -x509` makes is an authority, which a server cannot be; one that is not can be trusted by itself.
+/// The program accepts a self-signed certificate in `ca_file`, unless it is an authority.
+///
+/// `openssl req -x509` makes an authority, which a server certificate cannot be.
 #[test]
-fn a_self_signed_certificate_works_unless_it_is_an_authority() {
+fn self_signed_authority_is_refused_as_server() {
     for (is_authority, code, stderr) in [
         (false, 0, ""),
         (
@@ -59,8 +62,9 @@ fn a_self_signed_certificate_works_unless_it_is_an_authority() {
     }
 }
 
+/// The program connects to a server that supports only TLS 1.2, and to one that supports only TLS 1.3.
 #[test]
-fn a_server_that_has_only_one_of_the_two_versions_of_tls_will_do() {
+fn each_tls_version_alone_is_enough() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let issuer = Issuer::start_with(Options { tls_versions: vec![version], ..Options::default() });
         let home = Home::new();
@@ -69,8 +73,9 @@ fn a_server_that_has_only_one_of_the_two_versions_of_tls_will_do() {
     }
 }
 
+/// The program uses `SSL_CERT_FILE` and `SSL_CERT_DIR` only for the profile of the environment.
 #[test]
-fn an_authority_of_ssl_cert_file_or_dir_counts_for_the_profile_of_the_environment_alone() {
+fn ssl_cert_variables_affect_only_env_profile() {
     let (issuer, home) = (Issuer::start(), Home::new());
     let ca = home.write("roots/ca.pem", issuer.ca_pem(), 0o644);
     home.write("roots/README", "not a certificate", 0o644);
@@ -102,7 +107,7 @@ fn an_authority_of_ssl_cert_file_or_dir_counts_for_the_profile_of_the_environmen
         });
         outcome.code(5).stdout_is("").stderr_has("is signed by an authority that is not trusted here");
     }
-    // Nor can a variable take trust away from a profile of the file.
+    // A variable cannot remove trust from a profile of the file either.
     home.keycloak(&issuer);
     let outcome = home.run_with(["token", "--refresh"], |command| {
         command.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
@@ -111,8 +116,9 @@ fn an_authority_of_ssl_cert_file_or_dir_counts_for_the_profile_of_the_environmen
     assert_eq!(issuer.requests().len(), before + 1);
 }
 
+/// A `ca_file` without a valid certificate is an error before the program connects.
 #[test]
-fn a_ca_file_that_is_none_is_said_before_anything_is_sent() {
+fn broken_ca_file_fails_before_connecting() {
     let issuer = Issuer::start();
     for (content, what) in [
         ("", "it holds no certificate"),

@@ -1,6 +1,7 @@
-// A Kubernetes API server as far as kubectl and helm look, that lets in whoever shows a valid token of the issuer:
-// signature by the issuer's keys, `iss`, `aud`, `exp`, as `--oidc-issuer-url` and `--oidc-client-id` make the real one do.
-// See README.md.
+// The part of a Kubernetes API server that kubectl and helm use. It requires a valid token of the issuer.
+//
+// It checks the signature by the issuer's keys, `iss`, `aud` and `exp`, as `--oidc-issuer-url` and `--oidc-client-id`
+// configure it for the real server. See README.md.
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -13,7 +14,7 @@ const { createLocalJWKSet, errors, jwtVerify } = await load('jose');
 const { cert, key, issuer, jwks, ca, audience = 'runai' } = options;
 const authority = readFileSync(ca);
 
-// --- who is asking -----------------------------------------------------------------------------------------------
+// --- authentication ----------------------------------------------------------------------------------------------
 
 function fetchKeys() {
   return new Promise((done, failed) => {
@@ -32,25 +33,25 @@ async function verify(token) {
     return await jwtVerify(token, keys, expected);
   } catch (error) {
     if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-    keys = await fetchKeys(); // a key that is newer than what we have
+    keys = await fetchKeys(); // the token's key is newer than the known ones
     return jwtVerify(token, keys, expected);
   }
 }
 
 let refusal = { mode: 'none' };
 
-// The token's owner, or nothing for a token that is not good here.
+// Returns the token's owner, or `undefined` for a token that is not valid here.
 async function authenticate(token, sha256) {
   if (refusal.mode === 'all' || (refusal.mode === 'tokens' && refusal.sha256.includes(sha256))) return undefined;
   try {
     return (await verify(token)).payload.sub;
   } catch (error) {
     if (error instanceof errors.JOSEError) return undefined;
-    throw error; // the issuer cannot be reached: a broken test, not a bad token
+    throw error; // the issuer cannot be reached: a fault of the test and not of the token
   }
 }
 
-// --- what there is to see ----------------------------------------------------------------------------------------
+// --- resources ---------------------------------------------------------------------------------------------------
 
 const version = {
   major: '1', minor: '31', gitVersion: 'v1.31.0', gitCommit: '', gitTreeState: 'clean', buildDate: '2024-08-13T00:00:00Z',
@@ -80,7 +81,7 @@ const resources = {
   secrets: { kind: 'Secret', namespaced: true, shortNames: [], items: [], columns: {} },
 };
 
-// The two faces of a resource: a table for the eyes of `kubectl get`, the objects for everybody else.
+// Returns a resource as a table, which `kubectl get` prints. Other clients get the objects.
 function table(resource, items) {
   return {
     kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata: { resourceVersion: '1' },
@@ -119,7 +120,7 @@ function look(path, accept) {
       });
     default:
   }
-  // `/namespaces/default` alone is the namespace itself, hence the look ahead for what follows it.
+  // `/namespaces/default` alone is the namespace itself, so the pattern looks ahead for a following part.
   const parts = /^\/api\/v1(?:\/namespaces\/(?<namespace>[^/]+)(?=\/))?\/(?<plural>[^/]+)(?:\/(?<name>[^/]+))?$/.exec(path)?.groups;
   const resource = parts && Object.hasOwn(resources, parts.plural) ? resources[parts.plural] : undefined;
   if (!resource) return status(404, 'NotFound', 'the server could not find the requested resource');

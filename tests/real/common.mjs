@@ -1,7 +1,8 @@
-// What the two servers share: their options, their packages, their one line of output, their end.
+// The common parts of the two servers: options, packages, the line of output, and the end.
 //
-// The packages live outside the source tree, where `setup` put them: `${RUNAI_TEST_CLIENTS}`, else `target/clients` of
-// this repository. An `import` by bare name looks only in folders above this file, so `load` resolves it from there.
+// The packages are outside the source tree, where `setup` installs them: in `${RUNAI_TEST_CLIENTS}`, else in
+// `target/clients` of this repository. An `import` by bare name looks only in folders above this file, so `load`
+// resolves the name from there.
 
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
@@ -17,7 +18,7 @@ export function load(module) {
 
 export const options = JSON.parse(process.argv[2] ?? '{}');
 
-// Listens on a free port of the loopback address and answers that port.
+// Listens on a free port of the loopback address and returns that port.
 export function listen({ cert, key }, handler) {
   const server = createServer({ cert: readFileSync(cert), key: readFileSync(key) }, handler);
   return new Promise((done, failed) => {
@@ -26,7 +27,8 @@ export function listen({ cert, key }, handler) {
   });
 }
 
-// Says where the server is, and ends it when whoever started it is gone: its end of our stdin closes with it.
+// Prints the address of the server, and ends the server when the process that started it ends. The end of standard
+// input shows that: the starting process holds the other end of that pipe.
 export function announce(facts) {
   process.stdin.on('end', () => process.exit(0)).on('error', () => process.exit(0)).resume();
   process.stdout.write(`${JSON.stringify(facts)}\n`);

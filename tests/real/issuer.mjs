@@ -4,14 +4,14 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 
 import { announce, listen, load, options, reply } from './common.mjs';
 
-// Not the package's front door: that one only adds a warning about every Node.js before 22.
+// Loads the provider itself: the package's main module only adds a warning about every Node.js before 22.
 const { Provider } = await load('oidc-provider/lib/provider.js');
 
 const { cert, key, realm = 'acme', clients = [], audience = 'runai', lifetime = 3600 } = options;
 const mount = `/auth/realms/${realm}`;
 const routes = { token: '/protocol/openid-connect/token', jwks: '/protocol/openid-connect/certs' };
 
-// Clients are configured and tokens are JWTs: there is nothing to store. (Without an adapter it warns.)
+// Clients are configured and tokens are JWTs, so the server stores nothing. Without an adapter it prints a warning.
 class NoStorage {
   async upsert() {}
   async find() {}
@@ -76,7 +76,8 @@ const provider = new Provider(issuer, {
   scopes: ['openid'],
   ttl: { ClientCredentials: lifetime },
 });
-// A client that dies amid its request is no fault of the server: tests kill some. All other errors are shown.
+// A client that ends during its request is no error of the server: tests kill some clients. All other errors are
+// printed.
 provider.on('error', (error, context) => {
   if (!context || context.req.complete) provider.onerror(error);
 });

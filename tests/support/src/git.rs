@@ -1,4 +1,4 @@
-//! A git server that wants a token: `git http-backend` behind a [`Site`].
+//! A git server that requires a token: `git http-backend` behind a [`Site`].
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -13,8 +13,9 @@ use tempfile::TempDir;
 use crate::issuer::wire::lock;
 use crate::{Answer, Control, Request, Site};
 
-/// Returns the gits to test with, and whether each has `authtype` and `state` (2.46 or newer): the one on the `PATH`, that of the
-/// system, and the one that `tests/real/setup` builds where both are older.
+/// Returns the gits to test with, and whether each has `authtype` and `state` (2.46 or newer).
+///
+/// They are the git on the `PATH`, the system's git, and the one that `tests/real/setup` builds if both are older.
 pub fn gits() -> Vec<(PathBuf, bool)> {
     let candidates = [crate::client("git"), Some(PathBuf::from("/usr/bin/git")), crate::client("git-newest")];
     let mut gits: Vec<(PathBuf, bool)> = Vec::new();
@@ -35,7 +36,7 @@ pub fn gits() -> Vec<(PathBuf, bool)> {
     gits
 }
 
-/// The server. Its one repository is `acme.git`, with one commit.
+/// The server. It has one repository, `acme.git`, with one commit.
 pub struct GitServer {
     site: Site,
     rules: Arc<Mutex<Rules>>,
@@ -48,13 +49,13 @@ struct Rules {
     refused: HashSet<String>,
     refuses_all: bool,
     refuses_posts: bool,
-    /// Refuses a token from then on that this many requests have come with.
+    /// Refuses a token after this many requests with it.
     refuses_after: Option<usize>,
     let_in: usize,
 }
 
 impl GitServer {
-    /// A server that takes the tokens that this issuer has issued, after these challenges.
+    /// Starts a server that accepts the tokens of this issuer and sends these challenges.
     pub fn start(issuer: &Control, challenges: &[&'static str]) -> GitServer {
         let root = tempfile::tempdir().expect("make a folder for repositories");
         make_repository(root.path());
@@ -88,12 +89,12 @@ impl GitServer {
         &self.site
     }
 
-    /// The URL of the repository.
+    /// Returns the URL of the repository.
     pub fn repository(&self) -> String {
         format!("{}/acme.git", self.site.url())
     }
 
-    /// Takes this token no more.
+    /// Refuses this token from now on.
     pub fn revoke(&self, token: &str) {
         lock(&self.rules).refused.insert(token.to_owned());
     }
@@ -102,18 +103,18 @@ impl GitServer {
         lock(&self.rules).refuses_all = true;
     }
 
-    /// Lets everybody look, and nobody do anything.
+    /// Refuses every POST from now on. A client can read the repository and not change it.
     pub fn refuse_all_posts(&self) {
         lock(&self.rules).refuses_posts = true;
     }
 
-    /// Lets in as many requests from now, and then revokes the token that they came with.
+    /// Accepts this many requests from now on, and then refuses their token.
     pub fn revoke_after(&self, requests: usize) {
         let mut rules = lock(&self.rules);
         rules.refuses_after = Some(rules.let_in + requests);
     }
 
-    /// The scheme and token of each request that had any.
+    /// Returns the scheme and the token of each request that had a token.
     pub fn presented(&self) -> Vec<(String, String)> {
         self.site.requests().iter().filter_map(presented).collect()
     }
@@ -135,7 +136,7 @@ impl Rules {
     }
 }
 
-/// Scheme and token of a request; as Basic, the token is the password of the user `oauth2`.
+/// Returns the scheme and the token of a request. In a Basic header, the token is the password of the user `oauth2`.
 fn presented(request: &Request) -> Option<(String, String)> {
     let (scheme, credentials) = request.header("authorization")?.split_once(' ')?;
     match scheme {
@@ -147,7 +148,7 @@ fn presented(request: &Request) -> Option<(String, String)> {
     }
 }
 
-/// A bare repository with a commit in it, to which anybody who is let in may push.
+/// Makes a bare repository with one commit. Each authenticated user may push to it.
 fn make_repository(root: &Path) {
     let script = "git init -q --bare -b main acme.git && git -C acme.git config http.receivepack true &&
         tree=$(git -C acme.git mktree </dev/null) && commit=$(git -C acme.git commit-tree -m first \"$tree\") &&
@@ -158,7 +159,7 @@ fn make_repository(root: &Path) {
     assert!(done.success(), "a repository");
 }
 
-/// Who commits.
+/// Sets the author and the committer of commits.
 pub fn identity(command: &mut Command) -> &mut Command {
     for who in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{who}_NAME"), "Test").env(format!("GIT_{who}_EMAIL"), "test@acme.example");

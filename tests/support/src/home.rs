@@ -1,5 +1,4 @@
-//! A fresh home directory for each test, and the program run in it as a user would: with no
-//! environment but the one a test gives it.
+//! A fresh home directory for each test, and the program run in it. Its environment has only the test's variables.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -22,18 +21,18 @@ use tempfile::TempDir;
 use crate::issuer::wire::{lock, raise_file_limit, spawn};
 use crate::issuer::{CLIENT_ID, CLIENT_SECRET, Issuer, REALM};
 
-/// What the C library calls a link that leads to itself.
+/// The C library's text for a link that leads to itself.
 pub const LINK_LOOP: &str =
     if cfg!(target_env = "musl") { "Symbolic link loop" } else { "Too many levels of symbolic links" };
 
-/// The name of the profile in [`Home::keycloak`]'s config.
+/// The name of the profile in [`Home::keycloak`]'s configuration.
 pub const PROFILE: &str = "prod";
 
-/// No call may take longer, whatever happens: a test that hangs says nothing.
+/// The limit for any call, because a test that hangs reports nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A home directory, gone with the test. Below it, all 0700:
-/// `config/`, `cache/` and `run/` (the XDG directories) and `work/` (where the program is started).
+/// A home directory, removed at the end of the test. Its folders have mode 0700: `config/`, `cache/` and `run/` (the
+/// XDG directories) and `work/` (the working directory of the program).
 pub struct Home {
     dir: TempDir,
 }
@@ -56,7 +55,7 @@ impl Home {
         self.dir.path()
     }
 
-    /// Where the program keeps its cache; it makes this directory itself.
+    /// Returns the program's cache folder, which the program makes itself.
     pub fn cache_dir(&self) -> PathBuf {
         self.path().join("cache/runai-credential")
     }
@@ -73,12 +72,12 @@ impl Home {
         self.path().join("work")
     }
 
-    /// Writes a file with exactly this mode, whatever the umask; its directories are made 0700.
+    /// Writes a file with exactly this mode, independent of the umask. Its folders get mode 0700.
     pub fn write(&self, relative: impl AsRef<Path>, bytes: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let path = self.path().join(relative);
         make_dir(path.parent().expect("a path below the home"));
         let wrote = (|| {
-            // Never even for a moment readable to others: a test may look at just that.
+            // The file must not be readable by others at any moment, because a test may check that.
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
             file.write_all(bytes.as_ref())?;
             file.set_permissions(Permissions::from_mode(mode))
@@ -87,7 +86,7 @@ impl Home {
         path
     }
 
-    /// Makes a FIFO, which whoever opens it in the usual way waits at.
+    /// Makes a FIFO. A process that opens it blocks until another opens its other end.
     pub fn fifo(&self, relative: impl AsRef<Path>) -> PathBuf {
         let path = self.path().join(relative);
         make_dir(path.parent().expect("a path below the home"));
@@ -96,19 +95,20 @@ impl Home {
         path
     }
 
-    /// Writes the program's config file.
+    /// Writes the program's configuration file.
     pub fn config(&self, config: &Value) -> PathBuf {
         let text = serde_json::to_string_pretty(config).expect("a value prints");
         self.write(self.config_file(), text, 0o600)
     }
 
-    /// Configures one profile for this issuer's Keycloak endpoint, with the right secret in a file;
-    /// answers the config, for a test to vary and write again.
+    /// Configures one profile for this issuer's Keycloak endpoint, with the right secret in a file.
+    ///
+    /// Returns the configuration, which a test may change and write again.
     pub fn keycloak(&self, issuer: &Issuer) -> Value {
         self.keycloak_at(issuer.url(), issuer.ca_pem())
     }
 
-    /// [`Home::keycloak`] for any server that has Keycloak's paths.
+    /// Like [`Home::keycloak`], for any server with Keycloak's paths.
     pub fn keycloak_at(&self, url: &str, ca_pem: &str) -> Value {
         let secret = self.write("secret", format!("{CLIENT_SECRET}\n"), 0o600);
         let ca = self.write("ca.pem", ca_pem, 0o644);
@@ -123,7 +123,7 @@ impl Home {
         config
     }
 
-    /// [`Home::keycloak`] with these keys of the profile beside or over the usual ones; `null` takes one away.
+    /// Like [`Home::keycloak`], with these keys added to the profile or replaced in it. `null` removes a key.
     pub fn keycloak_with(&self, issuer: &Issuer, keys: Value) -> Value {
         let mut config = self.keycloak(issuer);
         if let (Some(profile), Value::Object(keys)) = (config["profiles"][PROFILE].as_object_mut(), keys) {
@@ -134,12 +134,12 @@ impl Home {
         config
     }
 
-    /// The program with these arguments, in this home, with nothing on stdin.
+    /// Returns the program's command with these arguments, in this home, with an empty standard input.
     pub fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         self.tool(crate::program(), args)
     }
 
-    /// Puts the program on this home's `PATH` under a name, by a link.
+    /// Puts a link to the program with this name on this home's `PATH`.
     pub fn install(&self, name: &str) {
         let bin = self.path().join("bin");
         make_dir(&bin);
@@ -147,7 +147,7 @@ impl Home {
         made.unwrap_or_else(|error| panic!("link {name}: {error}"));
     }
 
-    /// Another program, in this home like ours; what [`Home::install`] put on the `PATH` it finds there.
+    /// Returns the command of another program in this home. It finds the links of [`Home::install`] on its `PATH`.
     pub fn tool<S: AsRef<str>>(&self, program: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Command {
         reset_ignored_signals();
         let mut command = Command::new(program);
@@ -185,7 +185,7 @@ impl Home {
         Running::start(&mut command).finish()
     }
 
-    /// Runs the program with this on its stdin.
+    /// Runs the program with this standard input.
     #[track_caller]
     pub fn run_fed<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>, input: impl Into<Vec<u8>>) -> Outcome {
         let mut command = self.command(args);
@@ -202,7 +202,7 @@ impl Home {
         Running::at_once((0..count).map(|_| self.command(&args)).collect())
     }
 
-    /// Everything below the home but directories, by relative path, with its permission bits.
+    /// Returns everything below the home except folders, by relative path, with its permission bits.
     pub fn files(&self) -> BTreeMap<PathBuf, u32> {
         const TYPE: u32 = 0o170_000;
         const DIRECTORY: u32 = 0o040_000;
@@ -211,7 +211,7 @@ impl Home {
         files.map(|(path, mode)| (path, mode & 0o7777)).collect()
     }
 
-    /// Everything below the home, directories too, by relative path, with the full `st_mode`.
+    /// Returns everything below the home, by relative path, with the full `st_mode`.
     pub fn tree(&self) -> BTreeMap<PathBuf, u32> {
         let mut found = BTreeMap::new();
         walk(self.path(), &mut |path, metadata| {
@@ -221,7 +221,7 @@ impl Home {
         found
     }
 
-    /// The regular files below the home that contain these bytes, by relative path.
+    /// Returns the regular files below the home that contain these bytes, by relative path.
     pub fn grep(&self, needle: impl AsRef<[u8]>) -> Vec<PathBuf> {
         let needle = needle.as_ref();
         assert!(!needle.is_empty(), "every file contains nothing");
@@ -242,7 +242,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // A test may have taken away the right to write; removing needs it back.
+        // A test may have removed the right to write, which the removal of the home needs.
         walk(self.dir.path(), &mut |path, metadata| {
             if metadata.is_dir() {
                 let _ = fs::set_permissions(path, Permissions::from_mode(0o700));
@@ -251,14 +251,14 @@ impl Drop for Home {
     }
 }
 
-/// A started program whose output is being collected.
+/// A started program. Threads collect its output.
 pub struct Running {
     child: Child,
     what: String,
     started: Instant,
     stdout: Collected,
     stderr: Collected,
-    /// One message for each pipe that reaches its end; `pipes` are still open.
+    /// Gets one message for each pipe that reaches its end. `pipes` counts the open ones.
     ends: Receiver<()>,
     pipes: usize,
 }
@@ -266,7 +266,7 @@ pub struct Running {
 type Collected = Arc<Mutex<Vec<u8>>>;
 
 impl Running {
-    /// Starts any command. Streams that are pipes are read all the time, so that it never blocks.
+    /// Starts any command. Threads read its pipes all the time, so that it never blocks.
     #[track_caller]
     pub fn start(command: &mut Command) -> Running {
         let what = describe(command);
@@ -287,11 +287,11 @@ impl Running {
         Running { child, what, started, stdout, stderr, ends, pipes }
     }
 
-    /// Runs these commands to their ends, all started at once.
+    /// Runs these commands to their ends and starts all of them at once.
     #[track_caller]
     pub fn at_once(commands: Vec<Command>) -> Vec<Outcome> {
         raise_file_limit();
-        // Everything is ready before the first one starts.
+        // All threads are ready before the first command starts.
         let ready = Arc::new(Barrier::new(commands.len()));
         let threads: Vec<_> = commands
             .into_iter()
@@ -311,23 +311,23 @@ impl Running {
         self.child.id()
     }
 
-    /// SIGKILL; [`Running::finish`] tells what there was until then.
+    /// Sends SIGKILL. [`Running::finish`] returns the output until then.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
     }
 
-    /// Writes this to its stdin, which must be a pipe, and closes it.
+    /// Writes this input to the program's standard input, which must be a pipe, and closes it.
     pub fn feed(&mut self, input: Vec<u8>) {
         let mut stdin = self.child.stdin.take().expect("stdin is a pipe");
-        // Not here: a program that does not read would block us. That it left is no error either.
+        // In a thread, because a program that does not read would block the test. A program that has ended is no error.
         spawn("feed", move || drop(stdin.write_all(&input)));
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the program.
     #[track_caller]
     pub fn finish(mut self) -> Outcome {
-        // The ends of the pipes come with the program's end and wake us at once. Looking at the
-        // program itself now and then is for the case that a child of its holds them open.
+        // The pipes end with the program, which wakes this loop at once. If a child of the program keeps them open, the
+        // loop looks at the program itself every 50 ms.
         let mut status = None;
         while status.is_none() {
             let nap = Duration::from_millis(if self.pipes > 0 { 50 } else { 1 });
@@ -346,14 +346,14 @@ impl Running {
             }
         }
         let elapsed = self.started.elapsed();
-        // In a storm, a process just forked for another test holds our pipes until it is scheduled
-        // and becomes its program: long enough to be taken for something that was left behind.
+        // With many processes, a process that was just forked for another test holds these pipes until it runs its
+        // program. Without this time, it would count as a process that was left behind.
         let grace = Duration::from_secs(2);
         while self.pipes > 0 && self.wait_for_pipe(grace) {}
         Outcome { elapsed, ..self.outcome(status.expect("the loop ended")) }
     }
 
-    /// Did a pipe reach its end in this time?
+    /// Returns whether a pipe reached its end within this time.
     fn wait_for_pipe(&mut self, time: Duration) -> bool {
         let ended = self.ends.recv_timeout(time) != Err(RecvTimeoutError::Timeout);
         self.pipes -= usize::from(ended);
@@ -373,12 +373,12 @@ impl Running {
     }
 }
 
-/// What a program did, with assertions that tell all of it when they fail.
+/// The result of a program, with assertions that print all of it when they fail.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The command line.
     pub what: String,
-    /// None: ended by a signal.
+    /// `None`: a signal ended the program.
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub stdout: String,
@@ -421,7 +421,7 @@ impl Outcome {
         self
     }
 
-    /// Nothing on stderr.
+    /// Asserts that standard error is empty.
     #[track_caller]
     pub fn silent(&self) -> &Outcome {
         assert!(self.stderr.is_empty(), "expected nothing on stderr\n{self}");
@@ -434,7 +434,7 @@ impl Outcome {
         self
     }
 
-    /// stdout as JSON.
+    /// Returns standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("expected JSON on stdout: {error}\n{self}"))
@@ -455,8 +455,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Whether a process that nobody here started, and that should be dead by now, goes away within a few seconds. (One that
-/// waits, dead, for its parent to collect it has gone.)
+/// Returns whether a process that was started by another one ends within five seconds. A zombie counts as ended.
 pub fn process_ends(pid: &str) -> bool {
     let number = pid.parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
     let begun = Instant::now();
@@ -481,7 +480,7 @@ fn collect(mut pipe: impl Read + Send + 'static, end: Sender<()>) -> Collected {
         while let Ok(read @ 1..) = pipe.read(&mut chunk) {
             lock(&sink).extend_from_slice(&chunk[..read]);
         }
-        // Nobody waits any more if a child of the program held the pipe for long.
+        // The receiver is gone if a child of the program held the pipe for long.
         let _ = end.send(());
     });
     collected
@@ -492,9 +491,9 @@ fn describe(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// Visits everything below a directory, a directory before what is in it; follows no links.
+/// Visits everything below a folder, and a folder before its content. It follows no links.
 fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) {
-    // What vanishes meanwhile, or may not be read, is not there for us either.
+    // An entry that was removed meanwhile, or that cannot be read, is skipped.
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if let Ok(metadata) = entry.metadata() {
             visit(&entry.path(), &metadata);
@@ -511,10 +510,11 @@ fn make_dir(path: &Path) {
     made.unwrap_or_else(|error| panic!("make {}: {error}", path.display()));
 }
 
-/// Gives the children of this process the default action for signals that it was started to ignore, as by `nohup` or in the
-/// background of a script: a shell cannot trap what it was started to ignore (POSIX, `trap`).
+/// Restores the default action of signals that this process ignores, for its children. `nohup` and a shell's background
+/// jobs start a process that way.
 ///
-/// A signal that is handled here has its default action after `exec`, and the handler does what the default action would.
+/// A shell cannot trap a signal that it was started to ignore (POSIX, `trap`). A signal with a handler has its default
+/// action after `exec`, and the handler here does the default action as well.
 fn reset_ignored_signals() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     static ONCE: Once = Once::new();

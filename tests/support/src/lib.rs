@@ -1,18 +1,18 @@
-//! What the tests stand on, shared by the tests, the benchmarks and the demonstration. Nothing in here asserts anything about the
-//! program itself.
+//! Servers, home directories and clients for the tests, the benchmarks and the demonstration. This crate asserts
+//! nothing about the program itself.
 //!
-//! - [`pki`]: a private certificate authority, and certificates good and bad.
-//! - [`issuer`]: a control plane over real HTTPS that checks, signs, counts, and misbehaves when told to.
-//! - [`network`]: proxies, mute servers, black holes, closed ports.
+//! - [`pki`]: a private certificate authority, and valid and invalid certificates.
+//! - [`issuer`]: a control plane with real HTTPS. It checks requests, signs tokens, counts, and fails on request.
+//! - [`network`]: proxies, silent servers, unreachable addresses, closed ports.
 //! - [`home`]: a fresh home directory, and the program run in it.
 //! - [`machine`]: the program's library in the test's own process, with a clock that the test can move.
-//! - [`site`]: an HTTPS server that wants a token, with answers of the test's own.
+//! - [`site`]: an HTTPS server that requires a token, with answers that the test writes.
 //! - [`git`]: a git server behind such a site, and the gits of this machine.
-//! - [`registry`]: a registry for images, and who has to show a token where.
+//! - [`registry`]: an image registry that requires a token, or the token of a token server.
 //! - [`session`]: a message bus with a real keyring, and a person at a terminal.
-//! - [`servers`]: servers and clients that were not written here.
+//! - [`servers`]: third-party servers and clients.
 //!
-//! Threads only, loopback only, and everything ends when its value is dropped.
+//! The servers are threads on loopback and end when their value is dropped.
 
 #![allow(clippy::disallowed_methods, reason = "the rule of clippy.toml is for src/: tests have a clock and variables")]
 #![allow(clippy::new_without_default, reason = "a home or a server is made on purpose, never as a default")]

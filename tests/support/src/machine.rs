@@ -1,4 +1,4 @@
-//! The program inside the test's own process, on a machine whose clock the test can move.
+//! Runs the program inside the test's own process, on a machine whose clock the test can move.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use runai_credential::os::clock;
 
 use crate::Home;
 
-/// A machine with the variables of a [`Home`], some time after now.
+/// A machine with the variables of a [`Home`], at a time that the test sets.
 #[derive(Clone)]
 pub struct Machine {
     pub variables: BTreeMap<String, OsString>,
@@ -21,11 +21,11 @@ pub struct Machine {
     pub ahead: Duration,
     /// How far both clocks are behind.
     pub behind: Duration,
-    /// How far somebody has set the wall clock ahead, beyond that, in milliseconds.
+    /// How far the wall clock is ahead in addition, in milliseconds, as after a change by a user.
     pub wall_set_by: i64,
     pub boot_id: &'static str,
     pub host: &'static str,
-    /// Which process calls.
+    /// The process that calls the program.
     pub parent: Option<&'static str>,
     pub stdin: Vec<u8>,
 }
@@ -49,7 +49,7 @@ impl Machine {
         }
     }
 
-    /// The same machine, later.
+    /// Returns the same machine at a later time.
     pub fn after(&self, time: Duration) -> Machine {
         Machine { ahead: self.ahead + time, ..self.clone() }
     }
@@ -63,7 +63,7 @@ impl Machine {
         self.call_noting(args).0
     }
 
-    /// Also what `-v` says.
+    /// Like [`Machine::call`], and also returns the notes of `-v`.
     pub fn call_noting(&self, args: &[&str]) -> (Reply, String) {
         let args: Vec<OsString> = std::iter::once(&"runai-credential").chain(args).map(OsString::from).collect();
         let call = Call { machine: self, verbose: AtomicBool::new(false), notes: Mutex::default() };

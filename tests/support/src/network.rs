@@ -1,4 +1,4 @@
-//! What can stand between a client and its server: proxies, mute servers, black holes.
+//! The obstacles between a client and its server: proxies, silent servers, unreachable addresses.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::issuer::wire::{Floor, Listener, Request, lock, raise_file_limit, spawn};
 
-/// An address that never completes a connection, as a dropped route or a silent firewall does.
+/// An address that never completes a connection, as with a dropped route or a silent firewall.
 pub struct BlackHole {
     listener: TcpListener,
-    /// They sit in the listener's queue, which nobody empties: the kernel ignores later ones.
+    /// They fill the listener's queue, which no thread empties, so the kernel ignores later connections.
     _queue: Vec<TcpStream>,
 }
 
@@ -22,12 +22,12 @@ impl BlackHole {
         BlackHole::at((Ipv4Addr::LOCALHOST, 0).into()).expect("a free loopback port")
     }
 
-    /// At a given loopback address: say at `[::1]`, with the port of an issuer on 127.0.0.1.
+    /// Starts at a given loopback address, for example at `[::1]` with the port of an issuer on 127.0.0.1.
     ///
     /// # Errors
-    /// The address is taken, or this machine has no such address (no IPv6).
+    /// The address is in use, or this machine has no such address (no IPv6).
     pub fn at(address: SocketAddr) -> io::Result<BlackHole> {
-        // A queue longer than this is not the kernel's doing: then connect is not going to hang.
+        // If the queue takes more connections than this, the kernel accepts them all and a connect would not hang.
         const LIMIT: usize = 20_000;
         raise_file_limit();
         let listener = TcpListener::bind(address)?;
@@ -49,13 +49,13 @@ impl BlackHole {
         self.listener.local_addr().expect("address of a bound socket")
     }
 
-    /// By address, so that no other address of `localhost` answers in its place.
+    /// Returns a URL with the address, so that no other address of `localhost` answers.
     pub fn url(&self) -> String {
         format!("https://{}", self.address())
     }
 }
 
-/// A server that accepts connections and never says a word: no TLS, no HTTP.
+/// A server that accepts connections and sends nothing: no TLS, no HTTP.
 pub struct Mute(Listener);
 
 impl Mute {
@@ -63,8 +63,8 @@ impl Mute {
         Mute(Listener::start("mute", |_, floor| floor.wait_for_stop()))
     }
 
-    /// One that does say something: these bytes, whatever it is sent first.
-    pub fn but(reply: &'static [u8]) -> Mute {
+    /// Starts a server that answers any first bytes with `reply`.
+    pub fn with_reply(reply: &'static [u8]) -> Mute {
         Mute(Listener::start("babbler", move |mut stream, _| {
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(reply);
@@ -81,19 +81,18 @@ impl Mute {
     }
 }
 
-/// The URL of a loopback port where nobody listens.
+/// Returns the URL of a loopback port without a listener.
 ///
-/// The port was free a moment ago and Linux gives it to nobody else soon; nothing keeps it free.
+/// The port was free a moment ago, and Linux does not reuse it soon. Nothing reserves it.
 pub fn refused_url() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a loopback port");
     let port = listener.local_addr().expect("address of a bound socket").port();
     format!("https://127.0.0.1:{port}")
 }
 
-/// A forward proxy as companies have them, for CONNECT only.
+/// A forward proxy as companies use it, for CONNECT only.
 ///
-/// It reaches nothing but loopback: a target elsewhere is a bad gateway, unless [`Proxy::route`]
-/// says which local server plays it.
+/// It connects only to loopback. Another target is a bad gateway, unless [`Proxy::route`] names a local server for it.
 pub struct Proxy {
     listener: Listener,
     state: Arc<Mutex<ProxyState>>,
@@ -108,7 +107,7 @@ struct ProxyState {
     routes: Vec<(String, SocketAddr)>,
 }
 
-/// What a client asked the proxy for.
+/// The request of a client to the proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Connect {
     /// `CONNECT`, if the client is right.
@@ -124,7 +123,7 @@ impl Proxy {
         let state = Arc::new(Mutex::new(ProxyState::default()));
         let listener = {
             let state = Arc::clone(&state);
-            // An error here is a client that left: the log tells what it asked for.
+            // A client may close its connection early. The log has its request.
             Listener::start("proxy", move |stream, floor| {
                 let _ = tunnel(stream, floor, &state);
             })
@@ -132,7 +131,7 @@ impl Proxy {
         Proxy { listener, state }
     }
 
-    /// `http://localhost:PORT`, without a login.
+    /// Returns `http://localhost:PORT`, without a login.
     pub fn url(&self) -> String {
         format!("http://localhost:{}", self.listener.port())
     }
@@ -141,28 +140,29 @@ impl Proxy {
         self.listener.port()
     }
 
-    /// From now on it wants this login (Basic) and answers 407 without.
+    /// Requires this login (Basic) from now on, and answers 407 without it.
     pub fn require_login(&self, user: &str, password: &str) {
         let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
         lock(&self.state).login = Some(basic);
     }
 
-    /// From now on it refuses every target with this status.
+    /// Refuses every target with this status from now on.
     pub fn refuse(&self, status: u16) {
         lock(&self.state).refusal = Some(status);
     }
 
-    /// From now on it answers byte by byte, and never comes to an end.
+    /// Answers byte by byte without an end from now on.
     pub fn drip(&self, every: Duration) {
         lock(&self.state).drip = Some(every);
     }
 
-    /// Leads a target (`app.run.ai:443`) to a local server: the proxy resolves names, not we.
+    /// Connects to a local server for this target (`app.run.ai:443`): the proxy resolves names, and the program does
+    /// not.
     pub fn route(&self, target: &str, to: SocketAddr) {
         lock(&self.state).routes.push((target.to_owned(), to));
     }
 
-    /// Every request so far.
+    /// Returns every request so far.
     pub fn connects(&self) -> Vec<Connect> {
         lock(&self.state).log.clone()
     }
@@ -223,13 +223,13 @@ fn tunnel(mut client: &TcpStream, floor: &Floor, state: &Mutex<ProxyState>) -> i
     Ok(())
 }
 
-/// Copies until the end, and hands the end on.
+/// Copies until the end of `from`, and then ends `to`.
 fn forward(mut from: &TcpStream, mut to: &TcpStream) {
     let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Names other than `localhost` are not even resolved.
+/// Returns the address of a loopback target. Names other than `localhost` are not resolved.
 fn loopback(target: &str) -> Option<SocketAddr> {
     if let Some(port) = target.strip_prefix("localhost:") {
         return Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into());
@@ -244,7 +244,7 @@ fn refuse(mut client: &TcpStream, status: u16) -> io::Result<()> {
         407 => ("Proxy Authentication Required", "Proxy-Authenticate: Basic realm=\"acme\"\r\n"),
         _ => ("Bad Gateway", ""),
     };
-    // Proxies explain themselves in HTML.
+    // Proxies describe their errors in HTML.
     let body = format!("<html><body><h1>{status} {reason}</h1></body></html>");
     let length = body.len();
     write!(

@@ -1,6 +1,6 @@
-//! A private certificate authority, as companies run one in front of a self-hosted control plane.
+//! A private certificate authority, as companies use one for a self-hosted control plane.
 //!
-//! Keys exist in memory only; a test that needs a file writes one into its own home.
+//! Keys exist in memory only. A test that needs a file writes one into its own home.
 
 #![allow(dead_code, reason = "the example and the tests each use a part of it")]
 
@@ -13,7 +13,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// One certificate authority (ECDSA P-256) and the server certificates it signs.
+/// One certificate authority (ECDSA P-256) and the server certificates that it signs.
 pub struct Pki {
     authority: CertifiedIssuer<'static, KeyPair>,
     ca_pem: String,
@@ -22,7 +22,7 @@ pub struct Pki {
 /// A server's certificate chain and key, as PEM for other programs and as DER for rustls.
 #[derive(Clone)]
 pub struct ServerCert {
-    /// The server's certificate, then the authority's.
+    /// The server's certificate, followed by the authority's.
     pub chain_pem: String,
     /// PKCS #8.
     pub key_pem: String,
@@ -38,8 +38,8 @@ impl ServerCert {
 
 impl Pki {
     pub fn new() -> Pki {
-        // Each authority has a name of its own: two of one name make a client report a bad
-        // signature where a user with the wrong CA file sees an unknown issuer.
+        // Each authority has its own name. If two have the same name, a client reports a bad signature. A user with the
+        // wrong CA file sees an unknown issuer instead.
         static COUNT: AtomicUsize = AtomicUsize::new(1);
         let name = format!("Acme Test CA {}", COUNT.fetch_add(1, Ordering::Relaxed));
 
@@ -51,33 +51,34 @@ impl Pki {
         Pki { authority, ca_pem }
     }
 
-    /// The authority that every server of the test run uses if it is not told otherwise.
+    /// Returns the authority that the servers of a test run use by default.
     pub fn shared() -> &'static Pki {
         static SHARED: OnceLock<Pki> = OnceLock::new();
         SHARED.get_or_init(Pki::new)
     }
 
-    /// What belongs in a `ca_file`.
+    /// Returns the content of a `ca_file`.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// A good certificate for these names; IP addresses become IP entries.
+    /// Returns a valid certificate for these names. IP addresses become IP entries.
     pub fn server(&self, names: &[&str]) -> ServerCert {
         self.sign(names, (2020, 2048))
     }
 
-    /// A certificate that ended in 2021.
+    /// Returns a certificate that expired in 2021.
     pub fn expired(&self, names: &[&str]) -> ServerCert {
         self.sign(names, (2020, 2021))
     }
 
-    /// A certificate that a client with a right clock does not accept before 2047.
+    /// Returns a certificate that is not valid before 2047.
     pub fn not_yet_valid(&self, names: &[&str]) -> ServerCert {
         self.sign(names, (2047, 2048))
     }
 
-    /// A certificate that signs itself, as `openssl req -x509` makes it (an authority) or as it should (not one).
+    /// Returns a self-signed certificate: an authority, as `openssl req -x509` makes it, or not an authority, as a
+    /// server should have it.
     pub fn self_signed(names: &[&str], is_authority: bool) -> ServerCert {
         let mut params = params(names, "Acme control plane", (2020, 2048));
         params.is_ca = if is_authority { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
@@ -95,7 +96,7 @@ impl Pki {
         let mut params = params(names, "Acme control plane", years);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        // Python's and Go's strict checks want a leaf to name the key that signed it.
+        // The strict checks of Python and Go require a leaf certificate to name the key that signed it.
         params.use_authority_key_identifier_extension = true;
         let key = key();
         let leaf = params.signed_by(&key, &self.authority).expect("sign a server certificate");

@@ -1,5 +1,6 @@
-//! A real registry (the program `docker-registry`) on loopback, and the two ways in which one wants a token: as the password
-//! at its own door, or at the door of a token server that gives another token for it.
+//! A real registry (the program `docker-registry`) on loopback, which requires a token in one of two ways.
+//!
+//! Either the token is the registry's password, or the password of a token server that returns another token for it.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,7 +21,7 @@ use tempfile::TempDir;
 use crate::issuer::wire::{Listener, spawn};
 use crate::{Answer, Control, Home, Pki, Request, ServerCert, Site, require};
 
-/// The process; ends when dropped.
+/// The process. It ends when dropped.
 pub struct Registry {
     child: Child,
     port: u16,
@@ -28,13 +29,14 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// One without TLS that lets everybody in.
+    /// Starts a registry without TLS and without authentication.
     #[track_caller]
     pub fn open() -> Option<Registry> {
         Registry::start(|_| json!({"http": {"relativeurls": true}}))
     }
 
-    /// One with TLS that lets in who has a token of the server at `realm`, signed under the tests' authority.
+    /// Starts a registry with TLS that requires a token of the server at `realm`. The tests' authority signs these
+    /// tokens.
     #[track_caller]
     pub fn with_token_server(realm: &str) -> Option<Registry> {
         let cert = Pki::shared().server(&["127.0.0.1", "localhost"]);
@@ -61,7 +63,7 @@ impl Registry {
         config["http"]["addr"] = json!("127.0.0.1:0");
         config["log"] = json!({"level": "info"});
         config["storage"] = json!({"filesystem": {"rootdirectory": files.path().join("data")}});
-        // YAML, of which JSON is a part.
+        // A YAML file may contain JSON.
         let file = files.path().join("config.yml");
         fs::write(&file, config.to_string()).expect("write the registry's configuration");
         let mut command = Command::new(program);
@@ -94,7 +96,7 @@ impl Registry {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// What it answers to this request; [`Registry::open`] only.
+    /// Returns the answer to this request. Only for [`Registry::open`].
     fn forward(&self, request: &Request) -> std::io::Result<Vec<u8>> {
         let mut head = format!("{} {}?{} HTTP/1.1\r\n", request.method, request.path, request.query);
         const OURS: [&str; 5] = ["connection", "authorization", "content-length", "transfer-encoding", "expect"];
@@ -121,7 +123,8 @@ impl Drop for Registry {
     }
 }
 
-/// A registry whose password is a token of the issuer: TLS and the check are the site's, the rest is `docker-registry`'s.
+/// Starts a registry whose password is a token of the issuer. The site does TLS and the check, `docker-registry` the
+/// rest.
 #[track_caller]
 pub fn guarded_registry(issuer: &Control) -> Option<Site> {
     let (registry, issuer) = (Registry::open()?, issuer.clone());
@@ -137,14 +140,15 @@ pub fn guarded_registry(issuer: &Control) -> Option<Site> {
     }))
 }
 
-/// A token server for [`Registry::with_token_server`]: whoever shows a token of the issuer as password gets what they ask for.
+/// Starts a token server for [`Registry::with_token_server`]. With a token of the issuer as password, a client gets
+/// every access that it asks for.
 pub fn token_server(issuer: &Control) -> Site {
     let (issuer, signer) = (issuer.clone(), Pki::shared().server(&["token-server"]));
     Site::start(move |request| {
         if !has_token(request, &issuer) {
             return Answer::json(401, json!({"details": "incorrect username or password"}));
         }
-        // A client may offer the password as a refresh token before (POST); this server knows Basic alone.
+        // A client may first send the password as a refresh token (POST). This server supports only Basic.
         if request.method != "GET" {
             return Answer::json(404, json!({}));
         }
@@ -162,7 +166,7 @@ pub fn token_server(issuer: &Control) -> Site {
     })
 }
 
-/// Whether the request has the user name of the profile's default and a token of the issuer.
+/// Returns whether the request has the profile's default user name and a token of the issuer.
 fn has_token(request: &Request, issuer: &Control) -> bool {
     let Some(basic) = request.header("authorization").and_then(|value| value.strip_prefix("Basic ")) else {
         return false;
@@ -172,7 +176,7 @@ fn has_token(request: &Request, issuer: &Control) -> bool {
     pair.strip_prefix("oauth2:").is_some_and(|token| issuer.issued().iter().any(|issued| issued == token))
 }
 
-/// A token of the registry's own kind (distribution, "Token Authentication Specification").
+/// Returns a token of the registry's own kind (distribution, "Token Authentication Specification").
 fn sign(signer: &ServerCert, access: &[Value]) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs();
     let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [STANDARD.encode(&signer.chain_der[0])]});
@@ -198,7 +202,7 @@ pub fn write_image(home: &Home, relative: &str) -> String {
         (format!("sha256:{hash}"), bytes.len())
     };
     let descriptor = |kind: &str, (digest, size): &(String, usize)| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": size});
-    // The end of a tar archive, and nothing before it.
+    // Only the end of a tar archive, without entries.
     let layer = blob(&[0; 1024]);
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [layer.0]},
@@ -215,13 +219,13 @@ pub fn write_image(home: &Home, relative: &str) -> String {
     format!("oci:{}", home.path().join(relative).display())
 }
 
-/// As much of docker's daemon as `docker login` asks for: whether a password is right.
+/// The part of docker's daemon that `docker login` uses: it checks a password.
 pub struct Daemon {
     listener: Listener,
 }
 
 impl Daemon {
-    /// One that takes tokens of the issuer.
+    /// Starts a daemon that accepts tokens of the issuer.
     pub fn start(issuer: &Control) -> Daemon {
         let issuer = issuer.clone();
         let answer = move |request: &Request| {
@@ -243,7 +247,7 @@ impl Daemon {
         Daemon { listener }
     }
 
-    /// What belongs in `DOCKER_HOST`.
+    /// Returns the value of `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.listener.port())
     }

@@ -1,5 +1,6 @@
-//! The real servers and clients of the tests: where they are, and the two servers in node started,
-//! asked and ended. `tests/real/README.md` says what they do and how they are installed.
+//! The third-party servers and clients of the tests: their paths, and the two servers that run in node.
+//!
+//! `tests/real/README.md` describes them and their installation.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,24 +18,24 @@ use crate::issuer::wire::spawn;
 use crate::issuer::{CLIENT_ID, CLIENT_SECRET, REALM};
 use crate::pki::Pki;
 
-/// Where `tests/real/setup` installs.
+/// Returns the folder into which `tests/real/setup` installs.
 pub fn clients_dir() -> PathBuf {
     let manifest = crate::root();
     match env::var_os("RUNAI_TEST_CLIENTS") {
-        // A relative one counts from where cargo runs the tests.
+        // A relative path is relative to the folder in which cargo runs the tests.
         Some(dir) if !dir.is_empty() => manifest.join(dir),
         _ => manifest.join("target/clients"),
     }
 }
 
-/// A client or package that `setup` installed, or else a program on `PATH`.
+/// Returns a client or package that `setup` installed, or else a program on the `PATH`.
 pub fn client(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path).map(|dir| dir.join(name)).filter(|file| file.is_file());
     std::iter::once(clients_dir().join(name)).chain(on_path).find(|candidate| candidate.exists())
 }
 
-/// [`client`], whose absence skips a test on a developer's machine and fails it in CI.
+/// Like [`client`]. If it is missing, this skips the test on a developer's machine and fails it in CI.
 #[track_caller]
 pub fn require(name: &str) -> Option<PathBuf> {
     let found = client(name);
@@ -44,7 +45,7 @@ pub fn require(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A `PYTHONPATH` with our package and the packages that `setup` installed.
+/// Returns a `PYTHONPATH` with this project's package and the packages that `setup` installed.
 #[track_caller]
 pub fn python_path() -> Option<String> {
     require("python3")?;
@@ -56,27 +57,28 @@ pub fn python_path() -> Option<String> {
     Some(format!("{}/integrations/python/src:{}", crate::root().display(), packages.display()))
 }
 
-/// Fails the test in CI, and says elsewhere that it, or a part of it, is skipped.
+/// Fails the test in CI. Elsewhere it prints that the test, or a part of it, is skipped.
 #[track_caller]
 pub fn lack(what: &str) {
     assert!(env::var("CI").as_deref() != Ok("true"), "missing: {what}");
-    // Not by `eprintln!`: the test harness hides that of a test that passes.
+    // The test harness hides the output of `eprintln!` if the test passes.
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(io::stderr(), "skipped: {test}: missing: {what}");
 }
 
-/// One of the servers in `tests/real/`, with a certificate of [`Pki::shared`]; ends when dropped.
+/// One of the servers in `tests/real/`, with a certificate of [`Pki::shared`]. It ends when dropped.
 pub struct NodeServer {
     child: Child,
-    /// The line it printed at its start.
+    /// The line that it printed at its start.
     pub facts: Value,
-    /// Certificate and key, which node wants as files.
+    /// Certificate and key: node needs files.
     _files: TempDir,
 }
 
 impl NodeServer {
-    /// Starts `tests/real/SCRIPT`, with `cert`, `key` and `ca` put among the options where they are
-    /// not. `None`: node or its packages are missing, and [`require`] has said so.
+    /// Starts `tests/real/SCRIPT` and adds `cert`, `key` and `ca` to the options if they are missing.
+    ///
+    /// `None`: node or its packages are missing, and [`require`] has reported it.
     #[track_caller]
     pub fn start(script: &str, mut options: Value) -> Option<NodeServer> {
         const START: Duration = Duration::from_secs(90);
@@ -121,14 +123,15 @@ impl NodeServer {
         Some(server)
     }
 
-    /// `oidc-provider` with the tests' application; [`NodeServer::url`] is the control plane's, [`REALM`] the realm.
+    /// Starts `oidc-provider` with the tests' application. [`NodeServer::url`] is the control plane's URL, [`REALM`]
+    /// the realm.
     #[track_caller]
     pub fn oidc_provider() -> Option<NodeServer> {
         let clients = json!([{"id": CLIENT_ID, "secret": CLIENT_SECRET}]);
         NodeServer::start("issuer.mjs", json!({"realm": REALM, "clients": clients}))
     }
 
-    /// The API server, for who has a token of the issuer at this URL for the audience `runai`.
+    /// Starts the API server. It accepts tokens of the issuer at this URL for the audience `runai`.
     #[track_caller]
     pub fn api_server(issuer_url: &str) -> Option<NodeServer> {
         let issuer = format!("{issuer_url}/auth/realms/{REALM}");
@@ -147,13 +150,13 @@ impl NodeServer {
         format!("https://localhost:{}", self.port())
     }
 
-    /// GET a path of it that must answer 200 with JSON.
+    /// Sends a GET for this path, and asserts a 200 with JSON.
     #[track_caller]
     pub fn get(&self, path: &str) -> Value {
         json_of(https_get(&format!("{}{path}", self.url()), Pki::shared().ca_pem()))
     }
 
-    /// POST JSON to a path of it that must answer 200 with JSON.
+    /// Sends a POST with JSON to this path, and asserts a 200 with JSON.
     #[track_caller]
     pub fn post(&self, path: &str, body: &Value) -> Value {
         json_of(https_post(&format!("{}{path}", self.url()), Pki::shared().ca_pem(), body))
@@ -163,7 +166,7 @@ impl NodeServer {
 impl Drop for NodeServer {
     fn drop(&mut self) {
         const END: Duration = Duration::from_secs(5);
-        // The end of its stdin is what it waits for.
+        // The server ends at the end of its standard input.
         drop(self.child.stdin.take());
         let asked = Instant::now();
         while asked.elapsed() < END {
@@ -177,13 +180,13 @@ impl Drop for NodeServer {
     }
 }
 
-/// Status and body of a GET; every status is an answer.
+/// Returns status and body of a GET. No status is an error.
 #[track_caller]
 pub fn https_get(url: &str, ca_pem: &str) -> (u16, String) {
     answer(url, agent(ca_pem).get(url).call())
 }
 
-/// Status and body of a POST of JSON; every status is an answer.
+/// Returns status and body of a POST with JSON. No status is an error.
 #[track_caller]
 pub fn https_post(url: &str, ca_pem: &str, body: &Value) -> (u16, String) {
     let request = agent(ca_pem).post(url).content_type("application/json");

@@ -1,4 +1,4 @@
-//! A desktop session of a test's own: a message bus, and on it a real Secret Service (gnome-keyring).
+//! A desktop session for one test: a message bus with a real Secret Service (gnome-keyring).
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::home::{Home, Outcome, Running};
 /// The password of the keyring.
 const PASSWORD: &str = "of the keyring";
 
-/// A bus in the home's run-time folder, where the program looks for one. Nothing on it is started by being asked for.
+/// A bus in the home's run-time folder, where the program looks for it. The bus starts no services.
 pub struct Session<'a> {
     home: &'a Home,
     bus: Child,
@@ -20,7 +20,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// A bus without a keyring.
+    /// Starts a bus without a keyring.
     pub fn without_keyring(home: &'a Home) -> Session<'a> {
         let socket = home.run_dir().join("bus");
         let config = format!(
@@ -36,14 +36,14 @@ impl<'a> Session<'a> {
         Session { home, bus, daemon: None }
     }
 
-    /// A bus with a keyring that is unlocked.
+    /// Starts a bus with an unlocked keyring.
     pub fn start(home: &'a Home) -> Session<'a> {
         let mut session = Session::without_keyring(home);
         session.start_keyring(true);
         session
     }
 
-    /// Starts the keyring's daemon, which finds what an earlier one has written.
+    /// Starts the keyring's daemon. It finds the secrets that an earlier daemon stored.
     pub fn start_keyring(&mut self, unlocked: bool) {
         let mut command = self.home.tool("gnome-keyring-daemon", ["--foreground", "--components=secrets"]);
         if unlocked {
@@ -65,7 +65,7 @@ impl<'a> Session<'a> {
         };
         wait_for("the keyring", owned);
         if unlocked {
-            // It says success with a wrong password too: only a stored secret shows that it is open.
+            // The daemon reports success even for a wrong password. Only a stored secret proves that it is unlocked.
             wait_for("the keyring to open", || {
                 let mut store = self.home.tool("secret-tool", ["store", "--label=canary", "canary", "yes"]);
                 store.stdin(Stdio::piped());
@@ -91,27 +91,27 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Locks it: the daemon is replaced by one that does not know the password.
+    /// Locks the keyring: replaces the daemon with one that does not know the password.
     pub fn lock(&mut self) {
         self.end_keyring();
         self.start_keyring(false);
     }
 
-    /// Stops the keyring's daemon as a debugger would: it is there and never answers.
+    /// Stops the keyring's daemon with SIGSTOP: it runs and never answers.
     pub fn freeze(&self) {
         let daemon = self.daemon.as_ref().expect("a keyring").id().to_string();
         let stopped = Command::new("kill").args(["-STOP", &daemon]).status().expect("run kill");
         assert!(stopped.success());
     }
 
-    /// The keyring's own program.
+    /// Runs the keyring's own program.
     pub fn secret_tool(&self, args: &[&str]) -> Outcome {
         let mut command = self.home.tool("secret-tool", args);
         self.in_session(&mut command);
         Running::start(&mut command).finish()
     }
 
-    /// Stores something by the keyring's own program.
+    /// Stores a secret with the keyring's own program.
     pub fn secret_tool_store(&self, secret: &str, attributes: &[&str]) {
         let mut command = self.home.tool("secret-tool", ["store", "--label=by hand"].iter().chain(attributes));
         self.in_session(&mut command);
@@ -130,7 +130,7 @@ impl Drop for Session<'_> {
     }
 }
 
-/// A bus that takes calls and never says a word; it is there for as long as the value.
+/// Starts a bus that accepts calls and never answers. It exists as long as the value.
 pub fn mute_bus(home: &Home) -> UnixListener {
     UnixListener::bind(home.run_dir().join("bus")).expect("a socket")
 }
@@ -144,14 +144,15 @@ fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
-/// The program at a terminal of its own, with a person who waits for each text and then types the answer. What the
-/// terminal showed is the standard output of the outcome.
+/// Runs the program at its own terminal, with a person who waits for each text and then types the answer.
+///
+/// The standard output of the outcome is the text that the terminal showed.
 pub fn at_terminal(home: &Home, args: &[&str], dialogue: &[(&str, &str)]) -> Outcome {
     let program = crate::program();
     person(home, &[&[program.to_str().expect("a path in UTF-8")], args].concat(), dialogue)
 }
 
-/// [`at_terminal`] for any command, by its full path.
+/// Like [`at_terminal`], for any command with its full path.
 pub fn person(home: &Home, line: &[&str], dialogue: &[(&str, &str)]) -> Outcome {
     const PERSON: &str = r"
 import json, os, pty, select, sys
@@ -182,7 +183,7 @@ sys.exit(status if status >= 0 else 128 - status)
     Running::start(&mut home.tool("python3", ["-c", PERSON, &dialogue].iter().chain(line))).finish()
 }
 
-/// The items of the keyring's files, to see that a secret is nowhere in clear.
+/// Returns the number of the keyring's files.
 pub fn keyring_files(home: &Home) -> usize {
     fs::read_dir(home.path().join("data/keyrings")).map_or(0, Iterator::count)
 }

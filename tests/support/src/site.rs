@@ -1,4 +1,4 @@
-//! A site that wants a token: an HTTPS server whose answers the test writes, and which remembers who came with what.
+//! An HTTPS server that requires a token. The test writes its answers, and the server records the requests.
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,14 +9,15 @@ use rustls::{ServerConfig, ServerConnection};
 use crate::issuer::wire::{Floor, Listener, lock};
 use crate::{Answer, Pki, Request};
 
-/// The server; dropping it ends it, and fails the test if one of its answers panicked.
+/// The server. Dropping it ends it, and fails the test if one of its answers panicked.
 pub struct Site {
     listener: Listener,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Site {
-    /// A site with a certificate of [`Pki::shared`] for `127.0.0.1` and `localhost`; one request a connection.
+    /// Starts a server with a certificate of [`Pki::shared`] for `127.0.0.1` and `localhost`. It answers one request a
+    /// connection.
     pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Site {
         let cert = Pki::shared().server(&["127.0.0.1", "localhost"]);
         let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
@@ -26,7 +27,7 @@ impl Site {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
         let listener = Listener::start("site", move |tcp, floor| {
-            // A client that breaks off is the client's business; the test looks at what came.
+            // A client may close its connection early: the test looks only at the requests that came.
             let _ = serve(&config, tcp, floor, &seen, &answer);
         });
         Site { listener, requests }
@@ -41,22 +42,22 @@ impl Site {
         format!("127.0.0.1:{}", self.port())
     }
 
-    /// Its origin.
+    /// Returns its origin.
     pub fn url(&self) -> String {
         format!("https://{}", self.authority())
     }
 
-    /// The same server under its other name, which is another origin.
+    /// Returns the URL of the same server with its other name, which is another origin.
     pub fn other_url(&self) -> String {
         format!("https://localhost:{}", self.port())
     }
 
-    /// The requests that came so far.
+    /// Returns the requests that came so far.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.requests).clone()
     }
 
-    /// The `Authorization` header of each request that had one.
+    /// Returns the `Authorization` header of each request that had one.
     pub fn authorizations(&self) -> Vec<String> {
         self.requests().iter().filter_map(|request| request.header("authorization").map(str::to_owned)).collect()
     }

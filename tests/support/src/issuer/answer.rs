@@ -1,4 +1,4 @@
-//! How the issuer answers one request, in good HTTP or in bad.
+//! The answers of the issuer to a request, correct HTTP and faulty HTTP.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::wire::Floor;
 
-/// How one request is answered.
+/// The answer to one request.
 #[derive(Clone, Debug)]
 pub struct Answer {
     kind: Kind,
@@ -28,9 +28,9 @@ enum Kind {
     Close,
 }
 
-/// Answers in good HTTP.
+/// Answers in correct HTTP.
 impl Answer {
-    /// What the issuer does without a script: a token for the right client, else the refusal.
+    /// The behaviour without a script: a token for the right client, else a refusal.
     pub fn grant() -> Answer {
         Answer::of(Kind::Grant)
     }
@@ -47,12 +47,12 @@ impl Answer {
         Answer::of(Kind::Http { status, body: body.into() }).header("Content-Type", content_type)
     }
 
-    /// RFC 6749 §5.2: `error` and `error_description`.
+    /// An error of RFC 6749 §5.2: `error` and `error_description`.
     pub fn oauth_error(status: u16, error: &str, description: &str) -> Answer {
         Answer::json(status, json!({"error": error, "error_description": description}))
     }
 
-    /// The Run:ai API's own shape: `code` and `message`.
+    /// An error of the Run:ai API: `code` and `message`.
     pub fn runai_error(status: u16, message: &str) -> Answer {
         Answer::json(status, json!({"code": status, "message": message}))
     }
@@ -61,19 +61,19 @@ impl Answer {
         Answer::text(status, "text/plain", "").header("Location", location)
     }
 
-    /// One header more; for [`Answer::raw`] and the faults without a head it has no meaning.
+    /// Adds a header. It has no effect for [`Answer::raw`] and for the faults without a head.
     pub fn header(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// This answer, but only after a while.
+    /// Delays this answer.
     pub fn after(mut self, wait: Duration) -> Answer {
         self.wait = wait;
         self
     }
 
-    /// This answer, one byte at a time (slow loris).
+    /// Sends this answer one byte at a time (slow loris).
     pub fn paced(mut self, every: Duration) -> Answer {
         self.pace = Some(every);
         self
@@ -82,37 +82,37 @@ impl Answer {
 
 /// Faults.
 impl Answer {
-    /// These bytes as they are, status line and all, or no HTTP at all.
+    /// Sends these bytes unchanged: a whole answer with its status line, or no HTTP at all.
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Answer {
         Answer::of(Kind::Raw(bytes.into()))
     }
 
-    /// [`Answer::raw`], one byte at a time.
+    /// Like [`Answer::raw`], one byte at a time.
     pub fn drip(bytes: impl Into<Vec<u8>>, every: Duration) -> Answer {
         Answer::raw(bytes).paced(every)
     }
 
-    /// Nothing, until the issuer is dropped.
+    /// Sends nothing until the issuer is dropped.
     pub fn hang() -> Answer {
         Answer::of(Kind::Hang)
     }
 
-    /// The connection's end in the place of an answer.
+    /// Closes the connection without an answer.
     pub fn close() -> Answer {
         Answer::of(Kind::Close)
     }
 
-    /// A body that ends before the length that its head promised.
+    /// Sends a body that ends before the length in its head.
     pub fn cut(body: impl Into<Vec<u8>>) -> Answer {
         Answer::of(Kind::Cut(body.into())).header("Content-Type", "application/json")
     }
 
-    /// A 200 whose chunked body, the beginning of a grant, never ends.
+    /// Sends a 200 with an endless chunked body that begins like a grant.
     pub fn endless_body(content_type: &str) -> Answer {
         Answer::of(Kind::EndlessBody).header("Content-Type", content_type)
     }
 
-    /// A 200 whose headers never end.
+    /// Sends a 200 with endless headers.
     pub fn endless_headers() -> Answer {
         Answer::of(Kind::EndlessHeaders)
     }
@@ -122,16 +122,16 @@ impl Answer {
     }
 }
 
-/// How a connection is left after its answer.
+/// How the server leaves a connection after its answer.
 pub enum Ended {
     Politely,
-    /// Without TLS's good-bye.
+    /// Without TLS's `close_notify`.
     Abruptly,
 }
 
-/// On the wire.
+/// Writing an answer.
 impl Answer {
-    /// Writes the answer; `default` says what [`Answer::grant`] stands for here.
+    /// Writes the answer. `default` returns the answer for [`Answer::grant`].
     pub fn write(mut self, to: &mut impl Write, floor: &Floor, default: impl FnOnce() -> Answer) -> io::Result<Ended> {
         floor.sleep(self.wait);
         if let Kind::Grant = self.kind {
@@ -166,13 +166,13 @@ impl Answer {
                 floor.wait_for_stop();
                 return Ok(Ended::Abruptly);
             }
-            // (A default that is again the default would say nothing, too.)
+            // If the default is `Grant` again, the server also sends nothing.
             Kind::Close | Kind::Grant => return Ok(Ended::Abruptly),
         }
         Ok(Ended::Politely)
     }
 
-    /// Status line and headers; without a length, the body comes in chunks.
+    /// Returns status line and headers. Without a length, the body comes in chunks.
     fn head(&self, status: u16, length: Option<usize>) -> Vec<u8> {
         let framing = match length {
             Some(length) => format!("Content-Length: {length}"),

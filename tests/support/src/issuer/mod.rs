@@ -1,10 +1,8 @@
-//! A Run:ai control plane with Keycloak behind it, as far as its token endpoints go: a real HTTPS
-//! server that checks what it is sent, signs real JWTs, counts and remembers everything, and
-//! misbehaves on request.
+//! A Run:ai control plane with Keycloak's token endpoints: a real HTTPS server.
 //!
-//! Its texts are those of a current Keycloak (≥ 20) and of the Run:ai API reference. An `Issuer` is
-//! dropped with all its threads; what a test does to it meanwhile goes through [`Control`], which
-//! it dereferences to.
+//! It checks requests, signs real JWTs, counts and records everything, and fails on request. Its texts are those of a
+//! current Keycloak (≥ 20) and of the Run:ai API reference. Dropping an `Issuer` ends all its threads. A test controls
+//! it through [`Control`], to which it dereferences.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -33,16 +31,16 @@ pub use wire::Request;
 
 /// The application that the issuer knows.
 pub const CLIENT_ID: &str = "ci-pipeline";
-/// Its secret: a string that cannot be anywhere by chance, so that leaks can be searched for.
+/// The secret of the application: a unique text, so that the tests can search for leaks.
 pub const CLIENT_SECRET: &str = "canary-secret-7f3a91c2e5d84b06-do-not-print";
-/// What it accepts as `client_assertion`, in the place of a service-account token.
+/// The accepted `client_assertion`, in the place of a service-account token.
 pub const CLIENT_ASSERTION: &str = "canary-assertion.eyJzdWIiOiJjaS1waXBlbGluZSJ9.b64c0ffee";
-/// The realm that the tests use; the issuer answers for every other one as well.
+/// The realm that the tests use. The issuer answers for every other realm as well.
 pub const REALM: &str = "acme";
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// The server. Dropping it ends it, and fails the test when an expectation was not met.
+/// The server. Dropping it ends it, and fails the test if an expectation was not met.
 pub struct Issuer {
     control: Control,
     listener: Listener,
@@ -50,17 +48,17 @@ pub struct Issuer {
     expected_token_requests: OnceLock<usize>,
 }
 
-/// How an issuer is started, where the default is not wanted.
+/// The options of an issuer, if the default is not right for a test.
 pub struct Options {
     pub certificate: ServerCert,
-    /// The authority that a client has to trust: for `ca_pem()` alone.
+    /// The authority that a client has to trust. Only `ca_pem()` returns it.
     pub ca_pem: String,
     pub tls_versions: Vec<&'static SupportedProtocolVersion>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        // The same for all tests of a process: keys cost time.
+        // One certificate for all tests of a process, because making keys takes time.
         static CERTIFICATE: OnceLock<ServerCert> = OnceLock::new();
         let pki = Pki::shared();
         let certificate = CERTIFICATE.get_or_init(|| pki.server(&["localhost", "127.0.0.1", "::1"]));
@@ -73,7 +71,7 @@ impl Default for Options {
 }
 
 impl Issuer {
-    /// An issuer at a free port of `localhost`, with a certificate of [`Pki::shared`].
+    /// Starts an issuer at a free port of `localhost`, with a certificate of [`Pki::shared`].
     pub fn start() -> Issuer {
         Issuer::start_with(Options::default())
     }
@@ -110,17 +108,17 @@ impl Issuer {
         self.listener.port()
     }
 
-    /// What belongs in a `ca_file` for this issuer.
+    /// Returns the content of a `ca_file` for this issuer.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// How many TCP connections were accepted, whatever became of them.
+    /// Returns how many TCP connections were accepted, including those that failed later.
     pub fn connections(&self) -> usize {
         self.listener.accepted()
     }
 
-    /// At its end the test fails unless exactly this many token requests came.
+    /// Makes the drop fail the test unless exactly this many token requests came.
     pub fn expect_token_requests(&self, count: usize) {
         self.expected_token_requests.set(count).expect("expected once for an issuer");
     }
@@ -137,7 +135,7 @@ impl Deref for Issuer {
 impl Drop for Issuer {
     fn drop(&mut self) {
         let panics = self.listener.stop();
-        // The script may hold a clone of the control, which would keep both alive for ever.
+        // The script may hold a clone of the control, and both would then keep each other in memory.
         lock(&self.control.0.state).script = None;
         // A second panic would end the process and hide the first one.
         if std::thread::panicking() {
@@ -158,7 +156,7 @@ impl Drop for Issuer {
     }
 }
 
-/// What steers and questions a running issuer; a script is given it too.
+/// Controls and inspects a running issuer. A script gets it as well.
 #[derive(Clone)]
 pub struct Control(Arc<Inner>);
 
@@ -189,7 +187,7 @@ impl Default for State {
             secret: CLIENT_SECRET.to_owned(),
             assertion: CLIENT_ASSERTION.to_owned(),
             lifetime: Duration::from_secs(3600),
-            // What Run:ai tells people to configure at the API server, and the client's own id.
+            // The audience that Run:ai's documentation configures at the API server, and the client's own id.
             audience: json!(["runai", CLIENT_ID]),
             only_realm: None,
             delay: Duration::ZERO,
@@ -208,49 +206,49 @@ enum Kind {
     Refresh,
 }
 
-/// Steering.
+/// Control.
 impl Control {
-    /// The secret that is right from now on.
+    /// Sets the secret that is right from now on.
     pub fn set_secret(&self, secret: &str) {
         lock(&self.0.state).secret = secret.to_owned();
     }
 
-    /// The client assertion that is right from now on.
+    /// Sets the client assertion that is right from now on.
     pub fn set_assertion(&self, assertion: &str) {
         lock(&self.0.state).assertion = assertion.to_owned();
     }
 
-    /// How long later tokens live; a JWT knows whole seconds only.
+    /// Sets the lifetime of later tokens. A JWT has whole seconds only.
     pub fn set_lifetime(&self, lifetime: Duration) {
         lock(&self.0.state).lifetime = lifetime;
     }
 
-    /// The `aud` of later tokens, a string or an array.
+    /// Sets the `aud` of later tokens, a string or an array.
     pub fn set_audience(&self, audience: impl Into<Value>) {
         lock(&self.0.state).audience = audience.into();
     }
 
-    /// Every other realm does not exist any more.
+    /// Makes every other realm unknown.
     pub fn only_realm(&self, realm: &str) {
         lock(&self.0.state).only_realm = Some(realm.to_owned());
     }
 
-    /// How long a token endpoint thinks before it answers.
+    /// Sets the time that a token endpoint waits before it answers.
     pub fn set_delay(&self, delay: Duration) {
         lock(&self.0.state).delay = delay;
     }
 
-    /// Puts this in the place of the token endpoints' behaviour, for every POST to one of them.
+    /// Replaces the behaviour of all token endpoints for POSTs.
     pub fn script(&self, script: impl Fn(&Request, &Control) -> Answer + Send + Sync + 'static) {
         lock(&self.0.state).script = Some(Arc::new(script));
     }
 
-    /// Every token request gets this answer.
+    /// Gives every token request this answer.
     pub fn always(&self, answer: Answer) {
         self.script(move |_, _| answer.clone());
     }
 
-    /// The next `count` token requests get this answer, later ones what they deserve.
+    /// Gives the next `count` token requests this answer. Later ones get the usual answer.
     pub fn fail_first(&self, count: usize, answer: Answer) {
         let asked = AtomicUsize::new(0);
         self.script(move |_, _| match asked.fetch_add(1, Ordering::SeqCst) < count {
@@ -259,7 +257,7 @@ impl Control {
         });
     }
 
-    /// Back to good behaviour.
+    /// Restores the usual behaviour.
     pub fn behave(&self) {
         let mut state = lock(&self.0.state);
         state.script = None;
@@ -267,41 +265,41 @@ impl Control {
     }
 }
 
-/// Questions.
+/// Inspection.
 impl Control {
-    /// The control plane's URL, `https://localhost:PORT`.
+    /// Returns the control plane's URL, `https://localhost:PORT`.
     pub fn url(&self) -> &str {
         self.0.url.get().map_or("", String::as_str)
     }
 
-    /// Every request so far, in the order in which they were complete.
+    /// Returns every request so far, in the order in which they were complete.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.0.state).requests.clone()
     }
 
-    /// How many of them were POSTs to a token endpoint.
+    /// Returns how many requests were POSTs to a token endpoint.
     pub fn token_requests(&self) -> usize {
         lock(&self.0.state).requests.iter().filter(|request| is_token_request(request)).count()
     }
 
-    /// Every token ever handed out, of every kind, oldest first: what a leak would look like.
+    /// Returns every issued token of every kind, oldest first, for a search for leaks.
     pub fn issued(&self) -> Vec<String> {
         lock(&self.0.state).issued.iter().map(|(_, token)| token.clone()).collect()
     }
 
-    /// The newest access token.
+    /// Returns the newest access token.
     #[track_caller]
     pub fn last_token(&self) -> String {
         self.last(Kind::Access).expect("the issuer has issued no access token")
     }
 
-    /// The newest ID token.
+    /// Returns the newest ID token.
     #[track_caller]
     pub fn last_id_token(&self) -> String {
         self.last(Kind::Id).expect("the issuer has issued no ID token")
     }
 
-    /// Connections that failed: refused handshakes, hung-up peers, garbage.
+    /// Returns the errors of failed connections: refused handshakes, closed connections, invalid requests.
     pub fn errors(&self) -> Vec<String> {
         lock(&self.0.state).errors.clone()
     }
@@ -314,8 +312,8 @@ impl Control {
 
 /// Tokens.
 impl Control {
-    /// A signed access token, counted as issued, with these claims beside or over the usual ones;
-    /// `null` takes a claim away.
+    /// Returns a signed access token, counted as issued. `claims` are added to the usual ones or replace them; `null`
+    /// removes a claim.
     pub fn mint(&self, claims: Value) -> String {
         self.issue(Kind::Access, REALM, "", claims)
     }
@@ -342,7 +340,7 @@ impl Control {
             claims.retain(|_, value| !value.is_null());
         }
         let token = match kind {
-            // Nobody but the issuer reads this one.
+            // Only the issuer reads a refresh token.
             Kind::Refresh => format!("canary-refresh-{}", random_hex()),
             Kind::Access | Kind::Id => self.0.key.sign(&claims),
         };
@@ -351,7 +349,7 @@ impl Control {
     }
 }
 
-/// What signs the tokens; every issuer has its own.
+/// The key that signs the tokens. Every issuer has its own.
 struct SigningKey {
     pair: EcdsaKeyPair,
     id: String,
@@ -366,7 +364,7 @@ impl SigningKey {
         SigningKey { pair, id: random_hex() }
     }
 
-    /// A JWT (RFC 7519) signed with ES256.
+    /// Returns a JWT (RFC 7519) signed with ES256.
     fn sign(&self, claims: &Value) -> String {
         let header = json!({"alg": "ES256", "typ": "JWT", "kid": self.id});
         let signed =
@@ -375,7 +373,7 @@ impl SigningKey {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// The public half as a key set (RFC 7517).
+    /// Returns the public key as a key set (RFC 7517).
     fn jwks(&self) -> Value {
         // An uncompressed point: 04, then 32 bytes each of x and y.
         let (x, y) = self.pair.public_key().as_ref()[1..].split_at(32);
@@ -392,7 +390,7 @@ fn random_hex() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Which of the token endpoints a path is.
+/// A token endpoint, by its path.
 enum Endpoint<'a> {
     Keycloak { realm: &'a str },
     V1,
@@ -418,7 +416,7 @@ fn is_token_request(request: &Request) -> bool {
     request.method == "POST" && endpoint(&request.path).is_some()
 }
 
-/// What the endpoints answer.
+/// The endpoints.
 impl Control {
     fn answer(&self, request: &Request) -> Answer {
         let Some(endpoint) = endpoint(&request.path) else {
@@ -444,7 +442,7 @@ impl Control {
         }
     }
 
-    /// The public keys, and where everything is.
+    /// Answers with the public keys, or with the addresses of the endpoints.
     fn metadata(&self, request: &Request) -> Answer {
         if realm(&request.path, "/protocol/openid-connect/certs").is_some() {
             return Answer::json(200, self.0.key.jwks());
@@ -466,7 +464,7 @@ impl Control {
         Answer::json(404, json!({"error": "HTTP 404 Not Found"}))
     }
 
-    /// Client credentials by form (RFC 6749 §4.4), as Keycloak checks them.
+    /// Grants client credentials for a form (RFC 6749 §4.4), with the checks of Keycloak.
     fn form_grant(&self, request: &Request, realm: &str) -> Answer {
         let is_form =
             request.header("content-type").is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
@@ -508,8 +506,9 @@ impl Control {
         Answer::json(200, grant)
     }
 
-    /// Is this the client? By assertion (RFC 7523), by form, or by Basic, form-decoded as RFC 6749
-    /// §2.3.1 says; the form wins over Basic, as in Keycloak.
+    /// Authenticates the client: by assertion (RFC 7523), by form, or by Basic.
+    ///
+    /// Basic is form-decoded, as RFC 6749 §2.3.1 says. The form takes precedence over Basic, as in Keycloak.
     fn authenticate<'a>(&self, request: &Request, field: impl Fn(&str) -> Option<&'a str>) -> Result<(), Answer> {
         const REFUSED: &str = "Invalid client or Invalid client credentials";
         let (secret, assertion) = {
@@ -535,7 +534,7 @@ impl Control {
                 (id.to_owned(), sent.or(basic.map(|(_, password)| password)))
             }
             (None, Some((user, password))) => (user, Some(password)),
-            // Keycloak leaves the body of this one empty.
+            // Keycloak's answer to this request has an empty body.
             (None, None) if header.is_some() => {
                 let challenge = format!("Basic realm=\"{REALM}\"");
                 let answer = Answer::text(401, "text/plain", "");
@@ -555,8 +554,8 @@ impl Control {
         Ok(())
     }
 
-    /// The JSON endpoint of the older control planes. Either case of a name is right: the how-to
-    /// pages and the API reference differ in it.
+    /// Answers for the JSON endpoint of older control planes. It accepts both spellings of a name: the how-to pages and
+    /// the API reference differ in upper and lower case.
     fn v1(&self, request: &Request) -> Answer {
         let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(&request.body) else {
             return Answer::runai_error(400, "Request body is not a JSON object");
@@ -597,7 +596,7 @@ fn basic_credentials(header: &str) -> Option<(String, String)> {
     }
     let decoded = String::from_utf8(STANDARD.decode(credentials.trim()).ok()?).ok()?;
     let (user, password) = decoded.split_once(':')?;
-    // As a form of one name and no value, so that `+` and `%` mean what they mean in a form.
+    // Parsed as a form of one name without a value, because `+` and `%` have the same meaning as in a form.
     let decode = |text: &str| {
         let mut pairs = form_urlencoded::parse(text.as_bytes());
         pairs.next().map_or_else(String::new, |(name, _)| name.into_owned())
@@ -628,7 +627,7 @@ impl Control {
         if let Ended::Abruptly = ended {
             return Ok(());
         }
-        // The answer is out; a client that is gone before the good-bye has done nothing wrong.
+        // The client has the answer. It may close the connection before `close_notify`.
         stream.conn.send_close_notify();
         let _ = stream.flush();
         let _ = tcp.shutdown(Shutdown::Write);

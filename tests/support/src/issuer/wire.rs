@@ -1,5 +1,6 @@
-//! What the servers of the tests have in common: a listener that stops without a trace, and just
-//! enough HTTP/1.1 to read one request. No routes and no answers: those are `issuer.rs`.
+//! The common parts of the test servers: a listener that stops completely, and enough HTTP/1.1 to read one request.
+//!
+//! Routes and answers are in `issuer/mod.rs`.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -14,18 +15,18 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
-/// A TCP server with one thread for each connection. Stopping it wakes and joins every one of them.
+/// A TCP server with one thread for each connection. Its stop wakes and joins all of them.
 pub struct Listener {
     address: SocketAddr,
     floor: Arc<Floor>,
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// What the connections of one listener share; it tells them when to stop.
+/// The shared state of one listener's connections, which tells them when to stop.
 pub struct Floor {
     stopped: Mutex<bool>,
     stop_signal: Condvar,
-    /// Shut down on stop, so that a thread blocked in a read or a write comes back.
+    /// The stop shuts these sockets down, so that a thread in a blocked read or write returns.
     open: Mutex<HashMap<usize, Arc<TcpStream>>>,
     accepted: AtomicUsize,
     panics: Mutex<Vec<String>>,
@@ -60,12 +61,12 @@ impl Listener {
         self.address.port()
     }
 
-    /// How many connections were accepted so far.
+    /// Returns how many connections were accepted so far.
     pub fn accepted(&self) -> usize {
         self.floor.accepted.load(Ordering::SeqCst)
     }
 
-    /// Ends the acceptor and every connection, waits for their threads, and says what panicked.
+    /// Ends the acceptor and every connection, waits for their threads, and returns the texts of their panics.
     pub fn stop(&mut self) -> Vec<String> {
         if let Some(acceptor) = self.acceptor.take() {
             *lock(&self.floor.stopped) = true;
@@ -73,8 +74,7 @@ impl Listener {
             for stream in lock(&self.floor.open).values() {
                 let _ = stream.shutdown(Shutdown::Both);
             }
-            // `accept` has no other door bell than a connection, and that may fail while the
-            // process is short of file descriptors.
+            // Only a connection wakes `accept`, and connecting may fail while the process has no free file descriptor.
             while !acceptor.is_finished() {
                 let _ = TcpStream::connect_timeout(&self.address, Duration::from_millis(100));
                 thread::sleep(Duration::from_millis(1));
@@ -96,7 +96,7 @@ impl Floor {
         *lock(&self.stopped)
     }
 
-    /// Sleeps, but not past the stop.
+    /// Sleeps for this time, or until the stop.
     pub fn sleep(&self, duration: Duration) {
         let guard = lock(&self.stopped);
         drop(self.stop_signal.wait_timeout_while(guard, duration, |stopped| !*stopped));
@@ -107,12 +107,12 @@ impl Floor {
         drop(self.stop_signal.wait_while(guard, |stopped| !*stopped));
     }
 
-    /// Registers a socket for being shut down on stop, until the guard goes.
+    /// Registers a socket that the stop shuts down, until the guard is dropped.
     pub fn adopt(&self, stream: &Arc<TcpStream>) -> Adopted<'_> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         lock(&self.open).insert(id, Arc::clone(stream));
-        // The stop may have passed by before the socket was in the list.
+        // The stop may have read the list before the socket was in it.
         if self.stopped() {
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -120,7 +120,7 @@ impl Floor {
     }
 }
 
-/// Keeps a socket on the list of those that the stop shuts down.
+/// Keeps a socket in the list of those that the stop shuts down.
 pub struct Adopted<'a> {
     floor: &'a Floor,
     id: usize,
@@ -144,7 +144,7 @@ where
         }
         connections.retain(|thread| !thread.is_finished());
         let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: connections that end will free some.
+            // Probably no file descriptor is free. Connections that end will free some.
             floor.sleep(Duration::from_millis(10));
             continue;
         };
@@ -155,7 +155,7 @@ where
             let stream = Arc::new(stream);
             let _adopted = floor.adopt(&stream);
             let _ = stream.set_nodelay(true);
-            // A failed assertion in a test's script must fail that test, not vanish with a thread.
+            // A failed assertion in a test's script must fail that test and not only end a thread.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| serve(&stream, &floor))) {
                 lock(&floor.panics).push(panic_text(&*panic));
             }
@@ -166,13 +166,13 @@ where
     }
 }
 
-/// A request as it came in.
+/// A request as it was received.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
-    /// Without the query.
+    /// The path, without the query.
     pub path: String,
-    /// What follows the `?`, or nothing.
+    /// The text after the `?`, or nothing.
     pub query: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -181,7 +181,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads one request. `None`: the peer left without a word, as a port probe does.
+    /// Reads one request. `None`: the peer closed the connection without a byte, as a port probe does.
     pub fn read(from: &mut impl Read) -> io::Result<Option<Request>> {
         const HEAD_LIMIT: usize = 64 * 1024;
         const BODY_LIMIT: usize = 64 * 1024 * 1024;
@@ -247,23 +247,23 @@ impl Request {
         Ok(Some(request))
     }
 
-    /// The first header of that name, in any case.
+    /// Returns the first header of this name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The body read as a form, in the order sent, duplicates included.
+    /// Returns the body read as a form, in the order sent, duplicates included.
     pub fn form(&self) -> Vec<(String, String)> {
         form_urlencoded::parse(&self.body).into_owned().collect()
     }
 
-    /// The first value of a form parameter.
+    /// Returns the first value of a form parameter.
     pub fn field(&self, name: &str) -> Option<String> {
         self.form().into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// The body read as JSON.
+    /// Returns the body read as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
@@ -271,7 +271,7 @@ impl Request {
     }
 }
 
-/// A body in chunks (RFC 9112 §7.1), whose beginning has been read already; trailers are not looked at.
+/// Reads a body in chunks (RFC 9112 §7.1) whose beginning is in `received`. It ignores trailers.
 fn read_chunks(mut received: Vec<u8>, from: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     let mut piece = [0; 16 * 1024];
@@ -305,24 +305,24 @@ fn read_chunks(mut received: Vec<u8>, from: &mut impl Read, most: usize) -> io::
     }
 }
 
-/// A lock that a panic elsewhere does not close: the panic itself is what a test should report.
+/// Locks a mutex even after a panic in another thread: the test should report that panic and not a poisoned lock.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread with a small stack, since there may be a thousand; a handshake in a debug build fits.
+/// Starts a thread with a small stack, because a test may start a thousand. A handshake of a debug build fits.
 pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let thread = thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024);
     thread.spawn(work).expect("start a thread")
 }
 
-/// Storms of 500 processes and their connections need more than the usual 1024 open files.
+/// Raises the limit of open files: 500 processes and their connections need more than the usual 1024.
 pub fn raise_file_limit() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
-        // Refused: then the storm itself says what it lacks.
+        // If the system refuses, the test itself reports the missing descriptors.
         let _ = setrlimit(Resource::Nofile, limit);
     });
 }
