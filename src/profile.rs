@@ -1,7 +1,8 @@
-//! Profiles: a control plane, a client, and who may have its token.
+//! Profiles: a control plane, a client, and the servers that may receive its token.
 //!
-//! A [`Draft`] is what somebody wrote, each value checked as it comes in; a [`Profile`] is a draft whose values fit
-//! together. Both the configuration file and the `RUNAI_*` variables are read through drafts, so each rule stands once.
+//! A [`Draft`] collects the values that a user wrote, and checks each one. A [`Profile`] is a draft whose
+//! values fit together. The configuration file and the `RUNAI_*` variables are both read through drafts, so
+//! each rule exists once.
 
 mod draft;
 mod environment;
@@ -20,26 +21,26 @@ use crate::token::Bearer;
 pub use draft::{Draft, InvalidValue, SOURCES, duration, proxy_url, remedy};
 pub use environment::{ENV, from_env};
 
-/// Which token endpoint is asked, and in what shape.
+/// The token endpoint, and the form of the request to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
     /// The realm endpoint of the Keycloak behind the control plane.
     Keycloak,
-    /// `POST /api/v2/token`, form.
+    /// `POST /api/v2/token` with a form.
     V2,
-    /// `POST /api/v1/token`, JSON, grant `client_credentials`.
+    /// `POST /api/v1/token` with JSON, grant `client_credentials`.
     V1,
-    /// `POST /api/v1/token`, JSON, grant `app_token`.
+    /// `POST /api/v1/token` with JSON, grant `app_token`.
     AppToken,
-    /// Any endpoint of RFC 6749 §4.4.
+    /// Any token endpoint of RFC 6749 §4.4.
     Oauth2,
 }
 
 impl Api {
-    /// The names in configuration and options.
+    /// The names in the configuration and in options.
     pub const NAMES: [&'static str; 5] = ["keycloak", "v2", "v1", "app-token", "oauth2"];
 
-    /// The one called `name`.
+    /// Returns the API called `name`.
     pub fn named(name: &str) -> Option<Api> {
         Some(match name {
             "keycloak" => Api::Keycloak,
@@ -51,18 +52,20 @@ impl Api {
         })
     }
 
-    /// Its name.
+    /// Returns the name of the API.
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize]
     }
 
-    /// Whether the request is a form of RFC 6749, which is what client authentication and scopes are defined for.
+    /// Whether the request is a form of RFC 6749.
+    ///
+    /// Client authentication and scopes are defined for such a form only.
     pub fn is_form(self) -> bool {
         !matches!(self, Api::V1 | Api::AppToken)
     }
 }
 
-/// How a client secret is sent.
+/// How the request carries the client secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuth {
     /// In the body: `client_secret_post` of OpenID Connect.
@@ -84,81 +87,83 @@ impl ClientAuth {
         }
     }
 
-    /// Its name.
+    /// Returns the name of the method.
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize]
     }
 }
 
-/// What the client proves itself with.
+/// The proof by which the client authenticates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// A secret.
+    /// A client secret.
     Secret(Source, ClientAuth),
-    /// A JWT that somebody else issued (RFC 7523 §2.2), in a file that is read again for each request.
+    /// A JWT from another issuer (RFC 7523 §2.2). Its file is read again for each request.
     Assertion(PathBuf),
 }
 
-/// Which proxy stands between here and the endpoint.
+/// The proxy between this machine and the token endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Proxy {
-    /// Whatever the environment says, as curl reads it.
+    /// The proxy that the environment names, by curl's rules.
     #[default]
     Environment,
-    /// None.
+    /// No proxy.
     None,
-    /// This one.
+    /// The proxy with this URL.
     Url(String),
 }
 
 /// A profile whose values fit together.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// Its name in the configuration, or [`ENV`].
+    /// Name in the configuration, or [`ENV`].
     pub name: String,
-    /// Shape of the request.
+    /// Form of the token request.
     pub api: Api,
-    /// The token endpoint.
+    /// URL of the token endpoint.
     pub endpoint: String,
     /// Id of the client.
     pub client_id: String,
-    /// Its proof.
+    /// The proof by which the client authenticates.
     pub proof: Proof,
-    /// As sent; `None` sends none.
+    /// The scope, as the request sends it. `None` sends none.
     pub scope: Option<String>,
-    /// As sent.
+    /// The audience, as the request sends it.
     pub audience: Option<String>,
-    /// As sent (RFC 8707).
+    /// The resource, as the request sends it (RFC 8707).
     pub resource: Option<String>,
-    /// The token that is handed out unless the call says otherwise.
+    /// The token that a call returns unless it chooses another one.
     pub bearer: Bearer,
-    /// Origins that may receive the token; the control plane's own is always among them.
+    /// Origins that may receive the token. The origin of the control plane is always among them.
     pub hosts: Vec<Origin>,
-    /// If not empty: the API servers that `kubectl` may be answered for.
+    /// API servers for which `kubectl` returns the token. Empty means all.
     pub clusters: Vec<Origin>,
-    /// User name beside the token.
+    /// User name beside the token, for protocols with one.
     pub username: String,
-    /// PEM roots beside the system's.
+    /// PEM file of trusted roots, in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// The way out.
+    /// The proxy to the token endpoint.
     pub proxy: Proxy,
-    /// Budget of a fetch.
+    /// Time budget of a fetch.
     pub timeout: Duration,
-    /// Whether tokens are kept on disk.
+    /// Whether tokens are cached on disk.
     pub cached: bool,
-    /// Where it is described: the path of the configuration, or [`ENVIRONMENT`].
+    /// Where the profile is defined: the path of the configuration file, or [`ENVIRONMENT`].
     pub source: String,
 }
 
 impl Profile {
-    /// A variable about certificates, which counts only for the environment's own profile: for any other it could be set
-    /// by whoever wrote a kubeconfig.
+    /// Returns a variable about certificates, unless it is empty or does not count for this profile.
+    ///
+    /// It counts only for the profile from the environment. For any other profile the author of a kubeconfig could
+    /// set it.
     pub fn tls_variable(&self, name: &str, host: &dyn Host) -> Option<OsString> {
         let value = if self.source == ENVIRONMENT { host.var_os(name) } else { None };
         value.filter(|value| !value.is_empty())
     }
 
-    /// The certificates that are trusted beside the system's, or in their place: who names them, and where they are.
+    /// Returns the settings that add to the system's trusted roots or replace them: each name with its path.
     pub fn roots(&self, host: &dyn Host) -> Option<String> {
         let variables = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| Some((name, self.tls_variable(name, host)?)));
         let own = self.ca_file.as_ref().map(|path| ("ca_file", path.clone().into_os_string()));
@@ -167,17 +172,18 @@ impl Profile {
         (!roots.is_empty()).then(|| roots.join(" "))
     }
 
-    /// The place of its client's secret in the keyring.
+    /// Returns the keyring entry of the client secret.
     pub fn keyring_entry(&self, host: &dyn Host) -> keyring::Entry {
         keyring::Entry::new(&self.endpoint, &self.client_id, self.roots(host).as_deref())
     }
 
-    /// Refuses a cluster that the profile does not name; a profile that names none serves all.
+    /// Checks that the profile may serve a cluster. A profile without `clusters` serves all.
     ///
-    /// `server` is the URL that the caller is about to talk to, `detour` what makes it uncertain that it gets there.
+    /// `server` is the URL that the client is about to call. `detour` is the kubeconfig key, if any, with
+    /// which the client may reach another server.
     ///
     /// # Errors
-    /// [`Kind::NotOurs`].
+    /// [`Kind::NotOurs`] if the server is unknown, if the profile does not name it, or if there is a detour.
     pub fn check_cluster(&self, server: Option<&str>, detour: Option<&str>) -> Result<()> {
         if self.clusters.is_empty() {
             return Ok(());
@@ -211,5 +217,5 @@ impl Profile {
     }
 }
 
-/// What stands in the place of a path for a profile of the environment.
+/// The [`Profile::source`] of a profile from the environment.
 const ENVIRONMENT: &str = "environment";

@@ -1,6 +1,7 @@
-//! The client secret: the type that keeps it from being shown, and where it comes from.
+//! The client secret: a type that does not show it, and the sources that it comes from.
 //!
-//! A profile holds a [`Source`], never the secret: nothing is opened, asked or run before a token has to be fetched.
+//! A profile holds a [`Source`], never the secret. The program opens no file or keyring and runs no command
+//! before it has to fetch a token.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,19 +14,27 @@ use crate::os::files::{self, Trust};
 use crate::os::keyring;
 use crate::os::process::{self, RunError};
 
-/// Longest client secret in bytes.
+/// Maximum length of a client secret in bytes.
 pub const MAX_SECRET: usize = 8 * 1024;
 
-/// Longest client assertion in bytes: a JWT signed with RSA and full of claims stays well below it.
+/// Maximum length of a client assertion in bytes.
+///
+/// A JWT with an RSA signature and many claims is much shorter.
 pub const MAX_ASSERTION: usize = 16 * 1024;
 
-/// Something that must not be seen. No `Display`, no `Serialize`, no `Deref`; the one way out is [`Secret::expose`].
+/// A text that must not be shown.
+///
+/// It has no `Display`, no `Serialize` and no `Deref`. Only [`Secret::expose`] returns the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes one line of at most `max` bytes of printable ASCII; one trailing newline (LF or CRLF) is not part of it.
-    /// The error says what is wrong with it, never what it is.
+    /// Takes one line of at most `max` bytes of printable ASCII.
+    ///
+    /// One newline at the end (LF or CRLF) is not part of the secret.
+    ///
+    /// # Errors
+    /// The fault, without the text.
     pub fn new(bytes: &[u8], max: usize) -> Result<Secret, &'static str> {
         let line = match bytes.strip_suffix(b"\n") {
             Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
@@ -43,11 +52,11 @@ impl Secret {
         if !line.iter().all(|byte| (b' '..=b'~').contains(byte)) {
             return Err("has a character that is not printable ASCII");
         }
-        // ASCII, so this cannot fail; written so that it need not panic if the check above is ever changed.
+        // ASCII is valid UTF-8, so this cannot fail. An error instead of a panic also covers a changed check above.
         String::from_utf8(line.to_vec()).map(Secret).map_err(|_| "is not text")
     }
 
-    /// The secret itself, for the request that carries it and for nothing else.
+    /// Returns the text. Only the request that carries the secret may use it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -59,16 +68,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where a client secret is kept.
+/// The source of a client secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The keyring of the operating system, in the entry bound to the endpoint and the client id.
+    /// The keyring of the operating system: the entry for the endpoint and the client id.
     Keyring,
-    /// A file with the secret as its one line.
+    /// The file at this path, which holds the secret as its only line.
     File(PathBuf),
-    /// An environment variable.
+    /// The environment variable of this name.
     Env(String),
-    /// The standard output of a program: absolute path and arguments, run without a shell.
+    /// The standard output of a program: its absolute path and its arguments. It runs without a shell.
     Command(Vec<String>),
 }
 
@@ -84,12 +93,15 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// Reads the secret, within `deadline`; from the keyring it is that of `entry`. Beside it comes the deadline for what
-    /// follows, see [`keyring::Entry::read`].
+    /// Reads the secret within `deadline`. Returns it with the deadline for the request.
+    ///
+    /// `entry` is its entry in the keyring. The time that the user spends in an unlock prompt of the keyring is
+    /// added to `deadline`. Without `interactive` the call does not wait for a prompt; see
+    /// [`keyring::Entry::read`].
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config), naming the source, if it is missing, unsafe, late or holds
-    /// something that cannot be a secret.
+    /// [`Kind::Config`](crate::error::Kind::Config) with the source, if the secret is missing, unsafe, late
+    /// or malformed.
     pub fn read(
         &self,
         entry: &keyring::Entry,
@@ -128,7 +140,7 @@ impl Source {
     }
 }
 
-/// Reads the client assertion (RFC 7523 §2.2), a JWT that something else renews in place.
+/// Reads the client assertion (RFC 7523 §2.2), a JWT that another program renews in its file.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config), as for a secret file.
@@ -152,8 +164,10 @@ pub fn read_assertion(path: &Path) -> Result<Secret> {
     Ok(secret)
 }
 
-/// Reads a small file that holds `what`. Links are followed, because Kubernetes mounts secrets through them; what
-/// everybody may write is refused.
+/// Reads a small file that holds `what`.
+///
+/// Links are followed, because Kubernetes mounts secrets through them. A file that all users may write is
+/// refused.
 fn read_file(what: &str, path: &Path, max: usize) -> Result<Vec<u8>> {
     files::read(path, Trust::NotWritableByAll, max as u64 + 2).map_err(|error| {
         Error::config(
@@ -167,14 +181,16 @@ fn read_file(what: &str, path: &Path, max: usize) -> Result<Vec<u8>> {
     })
 }
 
-/// Variables that a secret command keeps. Everything else is taken away, our own secrets above all: `PATH` and the
-/// loader's variables could be set by whoever wrote a kubeconfig, and would then decide what runs.
+/// The variables that a secret command inherits.
+///
+/// All others are removed, above all those with our own secrets. The author of a kubeconfig could set `PATH`
+/// and the variables of the loader, which would then decide which program runs.
 const KEPT: [&str; 7] = ["HOME", "USER", "LOGNAME", "LANG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TZ"];
 
-/// The search path of a secret command.
+/// The `PATH` of a secret command.
 const SAFE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs a secret command and returns what it wrote to standard output, at most a little more than [`MAX_SECRET`].
+/// Runs a secret command. Returns its standard output: at most [`MAX_SECRET`] bytes and a line end.
 fn run(argv: &[String], host: &dyn Host, deadline: Deadline) -> Result<Vec<u8>> {
     let Some((program, args)) = argv.split_first() else {
         return Err(Error::config("the secret command is empty", "give it an absolute path"));
@@ -189,7 +205,7 @@ fn run(argv: &[String], host: &dyn Host, deadline: Deadline) -> Result<Vec<u8>> 
     let (status, output) = ended.map_err(|error| match error {
         RunError::Start(error) => fault(format!("cannot be started: {error}")),
         RunError::Read(error) => fault(format!("could not be read: {error}")),
-        RunError::TooMuch => fault("printed more than a secret".to_owned()),
+        RunError::TooMuch => fault("printed more than 8 KiB, the longest secret".to_owned()),
         RunError::Late => Error::config(
             format!("the secret command {program} did not end in time"),
             "see that it asks for nothing, such as a passphrase; a slow one can be given more time with timeout",
@@ -206,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_one_line_of_printable_ascii() {
+    fn secret_other_than_ascii_line_is_refused() {
         for (given, wanted) in [
             (&b"s3cret"[..], Ok("s3cret")),
             (b"s3cret\n", Ok("s3cret")),
@@ -230,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_does_not_show_a_secret() {
+    fn secret_debug_output_hides_the_text() {
         let secret = Secret::new(b"canary", 64);
         assert!(!format!("{secret:?}").contains("canary"));
     }

@@ -1,28 +1,23 @@
-//! Integration tests: they run the real program as users and tools run it, against real servers on loopback.
+//! The integration tests: the real program, run against real servers on loopback as its users and their tools run it.
 //!
-//! The folders mirror `src/`. The crate `support` has the servers and home directories. `real/` has third-party servers
-//! and clients.
+//! Folders mirror `src/`, with a real client beside the helper that it judges (`real.rs`). Further folders and files:
+//!
+//! - `pages`: the README and the pages of `integrations/`, executed as they stand.
+//! - `architecture`, `install`, `snapshots`: the source tree, what packagers call, what people read.
+//! - `hit`, `leaks`, `faults`: promises about the whole program.
+//! - `support`: the crate that the tests stand on. `real`: servers and clients of other projects. `cases`, `snapshots`: data.
 
 mod architecture;
 mod broker;
+mod commands;
 mod config;
-mod docker;
-mod doctor;
-mod exec;
 mod faults;
-mod formats;
-mod get;
+mod helpers;
 mod hit;
-
+mod http;
 mod install;
-mod integrations;
 mod issuer;
 mod leaks;
-mod login;
-mod origins;
-mod readme;
-mod refresh;
-mod secrets;
-mod setup;
+mod pages;
+mod secret;
 mod snapshots;
-mod terraform;

@@ -1,4 +1,4 @@
-//! `completions`: the completions of a shell, made from the grammar.
+//! `completions`: prints the completions for a shell, made from the grammar.
 
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;

@@ -1,5 +1,6 @@
-//! `doctor`: every step of a real call, in order, with its outcome and what to do. It goes on after a fault, so that two at
-//! once are both named, and never shows a secret or a token.
+//! `doctor`: goes through every step of a real call, and prints the outcome and the remedy of each.
+//!
+//! It continues after a fault, so that it names all faults at once. It never shows a secret or a token.
 
 use std::time::Duration;
 
@@ -43,24 +44,26 @@ fn grammar(command: Command) -> Command {
         .after_help("Example: runai-credential doctor --profile prod")
 }
 
-/// What was asked for.
+/// The options of `doctor`.
 struct Options {
     /// `--format json`.
     json: bool,
-    /// `--audience`: the client id that the cluster's API server wants to see in a token.
+    /// `--audience`: the client id that the API server of the cluster requires in a token.
     audience: Option<String>,
 }
 
-/// What Run:ai's documentation sets as `--oidc-client-id` of the API server.
+/// The `--oidc-client-id` that Run:ai's documentation sets for the API server.
 const AUDIENCE: &str = "runai";
 
-/// How far a clock may be off without a word: no certificate and no token minds that much.
-const SKEW: i64 = 60;
+/// Clock difference in seconds that causes no warning. Certificates and tokens tolerate it.
+const SKEW_SECONDS: i64 = 60;
 
-/// How long the server may take; a patient call, because somebody is watching.
+/// Time limit of the name lookup and of the token request, each. It is long, because a user is watching.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Looks at everything and says what it found. The exit status is that of the first fault, 0 if a call would succeed.
+/// Runs all steps and prints their findings.
+///
+/// The exit status belongs to the first fault that makes a call fail. It is 0 if a call would succeed.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let (choice, host) = (&context.choice, context.host);
     let text = |id: &str| matches.get_one::<String>(id).cloned();
@@ -80,7 +83,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         variables(profile, choice, &mut report);
         call(profile, &mut report)
     });
-    // How much the audience of a token matters depends on who asks for it.
+    // The tools come first: only if a Kubernetes client gets the token, its audience matters.
     let mut tools = Report::new(host);
     for check in helpers::ALL.iter().filter_map(|helper| helper.check) {
         check(profile.as_ref(), choice, &mut tools);
@@ -95,7 +98,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     Ok(Reply { stdout: stdout.into_bytes(), status, ..Reply::default() })
 }
 
-/// Variables that people set and then wonder about.
+/// Reports a variable that is set and has another effect than users expect.
 fn variables(profile: &Profile, choice: &Choice, report: &mut Report<'_>) {
     let host = report.host;
     let unused = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
@@ -120,7 +123,9 @@ fn variables(profile: &Profile, choice: &Choice, report: &mut Report<'_>) {
     report.add("variables", found);
 }
 
-/// The call itself: secret, way, server, clock, cache. What the server granted, if it did.
+/// Reports the call itself: secret, proxy, name, server, clock, token and cache.
+///
+/// Returns the grant of the server, if it gave one.
 fn call(profile: &Profile, report: &mut Report<'_>) -> Option<Grant> {
     let host = report.host;
     let proof = issuer::proof(profile, true, host, Deadline::after(profile.timeout));
@@ -168,8 +173,10 @@ fn call(profile: &Profile, report: &mut Report<'_>) -> Option<Grant> {
     grant
 }
 
-/// What the server's answer tells: that it was reached, what time it is there, and whether it takes the client.
-fn server(probe: &Probe, is_asked: bool, trusts: &str, report: &mut Report<'_>) -> Option<Grant> {
+/// Reports whether the server answers, whether its clock agrees with ours, and whether it accepts the client.
+///
+/// Returns the grant of the server. Without `has_proof` there is none.
+fn server(probe: &Probe, has_proof: bool, trusts: &str, report: &mut Report<'_>) -> Option<Grant> {
     let Some(status) = probe.status else {
         if let Err(error) = &probe.outcome {
             report.add("server", error.clone());
@@ -181,14 +188,14 @@ fn server(probe: &Probe, is_asked: bool, trusts: &str, report: &mut Report<'_>) 
         Finding::ok(format!("it answers (HTTP {status}); its certificate is good (trusted are {trusts})")),
     );
     report.add("clock", clock(probe));
-    if !is_asked {
+    if !has_proof {
         report.add("token", Finding::skipped("without the secret there is none to ask for"));
         return None;
     }
     match &probe.outcome {
         Ok(grant) => {
             let lives = grant.access.lifetime.map_or_else(
-                || "nobody says how long it lives, so it is asked for each time".to_owned(),
+                || "the server states no lifetime, so each call gets a new one".to_owned(),
                 |life| format!("it lives for {} s", life.as_secs()),
             );
             report.add("token", Finding::ok(format!("the server gave one; {lives}")));
@@ -201,10 +208,11 @@ fn server(probe: &Probe, is_asked: bool, trusts: &str, report: &mut Report<'_>) 
     }
 }
 
+/// Compares this machine's clock with the server's.
 fn clock(probe: &Probe) -> Finding {
     let Some(date) = probe.date else { return Finding::skipped("the server does not say what time it is there") };
     let ahead = probe.asked.unix_ms.div_euclid(1000) - date;
-    if ahead.abs() <= SKEW {
+    if ahead.abs() <= SKEW_SECONDS {
         return Finding::ok("it agrees with the server's");
     }
     let minutes = (ahead.abs() + 30) / 60;
@@ -215,7 +223,7 @@ fn clock(probe: &Probe) -> Finding {
     )
 }
 
-/// Keeps the token that was granted, as a call would.
+/// Stores the grant in the cache, as a call would, and reports whether the cache can be used.
 fn cache(profile: &Profile, grant: Option<&Grant>, report: &mut Report<'_>) {
     let host = report.host;
     let session = Session::new(profile, host);
@@ -233,7 +241,7 @@ fn cache(profile: &Profile, grant: Option<&Grant>, report: &mut Report<'_>) {
     report.add("cache", found);
 }
 
-/// What the tokens say about themselves, and whether a cluster would take the one that is handed out.
+/// Reports the claims of the tokens, and whether a cluster would accept the token that a call returns.
 fn tokens(
     profile: &Profile,
     choice: &Choice,
@@ -267,7 +275,7 @@ fn tokens(
             continue;
         };
         let about = about(&claims);
-        // An API server is asked only through kubectl; elsewhere nobody may look at the audience.
+        // Only an API server certainly checks the audience, and only Kubernetes clients send the token to one.
         let matters = wanted == bearer && (is_for_kubectl || options.audience.is_some());
         if !matters || fits(bearer) {
             let role = if wanted == bearer { "handed out; " } else { "" };
@@ -293,7 +301,7 @@ fn tokens(
     }
 }
 
-/// The audiences of a token: `aud` is one name or a list of them (RFC 7519 §4.1.3).
+/// Returns the audiences of a token. `aud` is one name or a list of names (RFC 7519 §4.1.3).
 fn audiences(claims: &Value) -> Vec<&str> {
     match claims.get("aud") {
         Some(Value::String(name)) => vec![name],
@@ -302,7 +310,7 @@ fn audiences(claims: &Value) -> Vec<&str> {
     }
 }
 
-/// The claims that decide whether a server takes a token.
+/// Returns the claims that decide whether a server accepts a token, as text.
 fn about(claims: &Value) -> String {
     let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or("none");
     let audiences = audiences(claims);

@@ -1,4 +1,4 @@
-//! `logout`: takes away what `login` put in place.
+//! `logout`: removes the secret, the cached token and the profile that `login` made.
 
 use clap::{ArgMatches, Command};
 
@@ -21,7 +21,7 @@ fn grammar(command: Command) -> Command {
         .after_help("Example: runai-credential logout --profile prod")
 }
 
-/// Takes away what `login` put in place.
+/// Removes the secret, the cached token and the profile.
 fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let (choice, host) = (&context.choice, context.host);
     let file = ConfigFile::open(choice.config.as_deref(), host)?;
@@ -37,28 +37,29 @@ fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         None => file.profile(&name)?,
     };
     let file = file.without(&name)?;
-    let mut said = String::new();
+    let mut report = String::new();
     match &profile.proof {
         Proof::Secret(Source::Keyring, _) if is_shared(&file, &profile, host)? => {
-            said += "  secret: stays in the keyring, another profile uses it\n";
+            report += "  secret: stays in the keyring, another profile uses it\n";
         }
         Proof::Secret(Source::Keyring, _) => {
             let removed = profile.keyring_entry(host).remove(host)?;
-            said += if removed { "  secret: removed from the keyring\n" } else { "  secret: was not in the keyring\n" };
+            report +=
+                if removed { "  secret: removed from the keyring\n" } else { "  secret: was not in the keyring\n" };
         }
         Proof::Secret(Source::File(path), _) if *path == secret_file_beside_config(&file, &name) => {
             match std::fs::remove_file(path) {
-                Ok(()) => said += &format!("  secret: removed {}\n", path.display()),
-                Err(error) => said += &format!("  secret: {} stays: {error}\n", path.display()),
+                Ok(()) => report += &format!("  secret: removed {}\n", path.display()),
+                Err(error) => report += &format!("  secret: {} stays: {error}\n", path.display()),
             }
         }
-        Proof::Secret(source, _) => said += &format!("  secret: stays where it is, in {source}\n"),
-        Proof::Assertion(path) => said += &format!("  assertion: stays where it is, in {}\n", path.display()),
+        Proof::Secret(source, _) => report += &format!("  secret: stays where it is, in {source}\n"),
+        Proof::Assertion(path) => report += &format!("  assertion: stays where it is, in {}\n", path.display()),
     }
     Session::new(&profile, host).clear();
     file.save()?;
-    said += &format!("  config: the profile is gone from {}\n", file.path().display());
+    report += &format!("  config: the profile is gone from {}\n", file.path().display());
     Ok(Reply::of(format!(
-        "Logged out of profile {name}. A token that was handed out stays good until it ends.\n{said}"
+        "Logged out of profile {name}. A token that was handed out stays good until it ends.\n{report}"
     )))
 }

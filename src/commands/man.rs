@@ -1,4 +1,4 @@
-//! `man`: a man page, made from the grammar: troff, section 1.
+//! `man`: prints a man page (troff, section 1), made from the grammar.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -44,12 +44,12 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     program.build();
     let name = matches.get_one::<String>("command");
     let page = match name.and_then(|name| Some((name, program.find_subcommand(name)?))) {
-        // The name in full is that of the page, by which other pages refer to it.
+        // Other pages refer to this page by its full name.
         Some((name, found)) => found.clone().display_name(format!("{PROGRAM}-{name}")),
         None => program,
     };
     let mut text = Vec::new();
-    // It is written to memory, which does not fail.
+    // A write to memory cannot fail.
     let _ = Man::new(page).render(&mut text);
     Ok(Reply::of(text))
 }

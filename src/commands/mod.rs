@@ -1,4 +1,6 @@
-//! The commands that people and their scripts call. Each file holds a command's grammar, its options and its code.
+//! The commands that users and their scripts call.
+//!
+//! Each file holds the grammar, the options and the code of one command.
 
 mod completions;
 mod doctor;
@@ -13,7 +15,7 @@ mod token;
 use crate::helpers;
 use crate::subcommand::Subcommand;
 
-/// All commands, in the order of the help.
+/// All commands, in the order in which the help lists them.
 static ALL: [&Subcommand; 9] = [
     &token::SUBCOMMAND,
     &login::SUBCOMMAND,
@@ -26,7 +28,7 @@ static ALL: [&Subcommand; 9] = [
     &exec::SUBCOMMAND,
 ];
 
-/// All subcommands, in the order of the help: those of the helpers first.
+/// Returns all subcommands in the order of the help: first the helpers, then the commands.
 pub fn subcommands() -> impl Iterator<Item = &'static Subcommand> {
     helpers::ALL.into_iter().map(|helper| &helper.subcommand).chain(ALL)
 }

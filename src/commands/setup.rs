@@ -1,7 +1,8 @@
-//! `setup`: makes kubectl, git or docker call this program, by the tool's own command where it has one, and undoes that.
+//! `setup`: makes kubectl, git or docker call this program, and undoes that.
 //!
-//! Each helper makes a [`Plan`](crate::helpers::plan::Plan), which this command shows (`--print`) or carries out. It keeps what was
-//! there before in `setup.json` beside the configuration, so that `--undo` restores it and nothing else.
+//! Each helper makes a [`Plan`](crate::helpers::plan::Plan), which this command prints (`--print`) or carries
+//! out. A plan uses the tool's own command where there is one. This command saves the state before the changes
+//! in `setup.json` beside the configuration. So `--undo` restores that state and nothing else.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ fn grammar(command: Command) -> Command {
                 .value_name("TOOL")
                 .required(true)
                 .value_parser(PossibleValuesParser::new(tools().map(|(name, _)| name)))
-                .help("Whom to tell"),
+                .help("The tool to configure"),
         )
         .arg(Arg::new("print").long("print").action(ArgAction::SetTrue).help("Show what would be done, and do nothing"))
         .arg(Arg::new("undo").long("undo").action(ArgAction::SetTrue).help("Restore what was there before"))
@@ -46,7 +47,7 @@ fn grammar(command: Command) -> Command {
         .after_help("Example: runai-credential setup kubectl --context acme")
 }
 
-/// The tools that can be told, by name.
+/// Returns the tools that `setup` can configure, by name.
 fn tools() -> impl Iterator<Item = (&'static str, &'static Setup)> {
     helpers::ALL.iter().filter_map(|helper| Some((helper.subcommand.name, helper.setup.as_ref()?)))
 }
@@ -61,35 +62,35 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     };
     let memory = Memory::open(choice, host)?;
     let kubeconfig_context = matches.get_one::<String>("context").map(String::as_str);
-    let scene = SetupContext { choice, host, tool, kubeconfig_context, memory: memory.known.get(tool) };
-    if undo && scene.memory.is_none() {
+    let setup_context = SetupContext { choice, host, tool, kubeconfig_context, memory: memory.known.get(tool) };
+    if undo && setup_context.memory.is_none() {
         return Ok(Reply::of(format!("Nothing to undo: setup {tool} has changed nothing.\n")));
     }
-    let plan = if undo { (setup.undo)(&scene)? } else { (setup.plan)(&scene)? };
-    let mut said = String::new();
+    let plan = if undo { (setup.undo)(&setup_context)? } else { (setup.plan)(&setup_context)? };
+    let mut report = String::new();
     match (plan.actions.is_empty(), undo) {
         (false, _) => {}
-        (true, false) => said += &format!("Nothing to change: {tool} asks runai-credential already.\n"),
-        (true, true) => said += &format!("Nothing to restore: {tool} is as it was.\n"),
+        (true, false) => report += &format!("Nothing to change: {tool} asks runai-credential already.\n"),
+        (true, true) => report += &format!("Nothing to restore: {tool} is as it was.\n"),
     }
     if !print && !undo && !plan.actions.is_empty() {
-        // First what is needed for the way back.
+        // Saved before the first change, so that `--undo` can revert a setup that is interrupted.
         memory.clone().with(tool, plan.memory).save()?;
     }
     for action in &plan.actions {
         if !print {
             carry_out(action)?;
         }
-        said += &action.shown();
+        report += &action.shown();
     }
     if !print && undo {
-        // Last, so that what failed can be tried again.
+        // Removed after the last change, so that the user can repeat an undo that failed.
         memory.with(tool, None).save()?;
     }
     for remark in &plan.remarks {
-        let _ = writeln!(said, "note: {remark}");
+        let _ = writeln!(report, "note: {remark}");
     }
-    Ok(Reply::of(said))
+    Ok(Reply::of(report))
 }
 
 /// Makes one change.
@@ -100,13 +101,13 @@ fn carry_out(action: &Action) -> Result<()> {
     };
     match action {
         Action::Run(program, args) => {
-            let said = run_program(program, args).map_err(|error| {
+            let output = run_program(program, args).map_err(|error| {
                 Error::config(format!("{} does not run: {error}", program.display()), "see whether it works by hand")
             })?;
-            if said.is_success {
+            if output.is_success {
                 return Ok(());
             }
-            let why = printable(said.stderr.trim(), 300);
+            let why = printable(output.stderr.trim(), 300);
             Err(Error::config(
                 format!("this failed: {}: {why}", action.shown().trim()),
                 "correct that, then run setup again",
@@ -124,7 +125,7 @@ fn carry_out(action: &Action) -> Result<()> {
     }
 }
 
-/// What the setups remember, by tool.
+/// The state before the setups, by tool.
 #[derive(Clone)]
 struct Memory {
     path: PathBuf,

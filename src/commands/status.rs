@@ -1,4 +1,4 @@
-//! `status`: what there is, a line a profile. It asks no server and no keyring.
+//! `status`: prints the state of all profiles, one line each. It calls no server and opens no keyring.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command};
@@ -30,7 +30,7 @@ fn grammar(command: Command) -> Command {
         .after_help("Example: runai-credential status --format json")
 }
 
-/// What is known of one profile.
+/// The state of one profile.
 #[derive(Serialize)]
 struct Row {
     profile: String,
@@ -45,14 +45,14 @@ struct Row {
     last_failure: Option<LastFailure>,
 }
 
-/// A token in the cache that could be handed out.
+/// A token in the cache that a call could return.
 #[derive(Serialize)]
 struct Cached {
     expires_in: u64,
     expires_at: Option<String>,
 }
 
-/// What went wrong last, unless a token came after it.
+/// The last failure, unless a token came after it.
 #[derive(Serialize)]
 struct LastFailure {
     seconds_ago: u64,
@@ -60,7 +60,7 @@ struct LastFailure {
     hint: String,
 }
 
-/// The form of the answer.
+/// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     /// A table for people.
@@ -73,7 +73,7 @@ impl Format {
     /// The names on the command line.
     const NAMES: [&'static str; 2] = ["table", "json"];
 
-    /// The one called `name`.
+    /// Returns the format called `name`.
     fn named(name: &str) -> Option<Format> {
         match name {
             "table" => Some(Format::Table),
@@ -83,12 +83,12 @@ impl Format {
     }
 }
 
-/// Says what there is.
+/// Prints the state of all profiles.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let (choice, host) = (&context.choice, context.host);
     let format = matches.get_one::<String>("format").and_then(|name| Format::named(name)).unwrap_or(Format::Table);
     let profiles = choice.profiles(host)?;
-    // Which one a call means that says nothing; several without a default are no error here.
+    // A call that names no profile uses this one. Several profiles without a default are no error here.
     let default = choice.profile(host).ok().map(|profile| profile.name);
     let rows: Vec<Row> =
         profiles.iter().map(|profile| row(profile, default.as_deref() == Some(&profile.name), choice, host)).collect();
@@ -158,7 +158,7 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-/// A time as people say it.
+/// Returns a duration for people, in seconds, minutes, hours or days.
 fn time(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! `token`: the token for scripts, in the form that the script can use.
+//! `token`: prints the token in a form that a script can use.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,27 +76,27 @@ fn options(matches: &ArgMatches) -> Options {
     }
 }
 
-/// What was asked for.
+/// The options of `token`.
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     /// `--format`.
     format: Format,
-    /// No `-n`.
+    /// Whether a newline ends the output; `-n` omits it.
     newline: bool,
     /// `--refresh` or `--rejected-stdin`.
     unwanted: Option<Unwanted>,
     /// `--min-validity`.
     min_validity: Option<Duration>,
-    /// `--url`: where the token is to go.
+    /// `--url`: the URL to which the caller sends the token.
     url: Option<String>,
 }
 
-/// Which token will not do.
+/// A token that the caller does not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unwanted {
-    /// The one in the cache.
+    /// The token in the cache.
     Cached,
-    /// The one on standard input.
+    /// The token on standard input.
     OnStdin,
 }
 
@@ -109,11 +109,11 @@ enum Format {
     Json,
     /// A header line, for `curl -H @-`.
     Header,
-    /// A line of a configuration, for `curl -K -`.
+    /// A line of a curl configuration, for `curl -K -`.
     Curl,
-    /// An assignment for a POSIX shell, also understood by fish.
+    /// An assignment for a POSIX shell. fish accepts it, too.
     Env,
-    /// A mask for the log of a GitHub Actions job, and an assignment for its later steps.
+    /// A command that masks the token in the log of a GitHub Actions job, and a variable for its later steps.
     GithubActions,
 }
 
@@ -121,7 +121,7 @@ impl Format {
     /// The names on the command line.
     const NAMES: [&'static str; 6] = ["plain", "json", "header", "curl", "env", "github-actions"];
 
-    /// The one called `name`.
+    /// Returns the format called `name`.
     fn named(name: &str) -> Option<Format> {
         match name {
             "plain" => Some(Format::Plain),
@@ -135,14 +135,14 @@ impl Format {
     }
 }
 
-/// How long a token for a script should live if the script does not say: a minute for its work, and the margin.
+/// Preferred remaining validity if the script requires none: one minute for its work, and the margin of 10 s.
 const SCRIPT_VALIDITY: Duration = Duration::from_secs(70);
 
 /// Prints the token.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let options = options(matches);
     let (choice, host) = (&context.choice, context.host);
-    // Before anything is asked for: a token that cannot be delivered is none.
+    // Checked before the fetch, because a token that cannot be delivered is useless.
     let then = if options.format == Format::GithubActions { Some(job_environment(host)?) } else { None };
     let exclude = match options.unwanted {
         None => None,
@@ -166,13 +166,16 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     Ok(Reply { stdout, then, ..Reply::default() })
 }
 
-/// The variable of the formats that set one.
+/// The variable that the formats `env` and `github-actions` set.
 const VARIABLE: &str = "RUNAI_TOKEN";
 
-/// The file by which a step of a GitHub Actions job sets variables for later ones. Only there: the mask is a line with the
-/// token on standard output, which outside of a runner nobody takes out of the log.
+/// Returns the file by which a step of a GitHub Actions job sets variables for later steps.
 ///
 /// Source: GitHub's documentation, "Workflow commands for GitHub Actions".
+///
+/// # Errors
+/// [`Kind::Usage`] outside of such a job. The mask is a line with the token on standard output, and only a
+/// runner removes it from the log.
 fn job_environment(host: &dyn Host) -> Result<PathBuf> {
     let wrong = |what: &str| {
         Error::new(
@@ -191,7 +194,7 @@ fn job_environment(host: &dyn Host) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The token on standard input, which some server refused.
+/// Reads the token that a server rejected from standard input.
 fn rejected(host: &dyn Host) -> Result<Token> {
     let wrong = |what: String| {
         Error::new(Kind::Usage, what, "pipe the refused token to --rejected-stdin, for example from a variable")
@@ -204,7 +207,7 @@ fn rejected(host: &dyn Host) -> Result<Token> {
         .map_err(|fault| wrong(format!("the refused token on standard input {fault}")))
 }
 
-/// The member names of RFC 6749 §5.1, and the expiry as a time, both ways that scripts compare times.
+/// The JSON answer: the names of RFC 6749 §5.1, and the expiry in the two forms that scripts compare.
 #[derive(Serialize)]
 struct Answer<'a> {
     access_token: &'a str,
@@ -217,18 +220,19 @@ struct Answer<'a> {
     expires_on: Option<i64>,
 }
 
-/// Writes the token; all times are the true ones. Without `newline` the last line is left open, for tools that choke on
-/// its end.
+/// Returns the token in the given format. All times are the true ones, without a margin.
+///
+/// Without `newline` the output has no line end, for tools that fail on one.
 fn answer(held: &LiveToken, format: Format, newline: bool) -> Vec<u8> {
     let token = held.token.expose();
     let mut text = match format {
         Format::Plain => token.to_owned(),
         Format::Header => format!("Authorization: Bearer {token}"),
-        // No character of a token has a meaning between these quotation marks.
+        // A token has no character with a meaning between these quotation marks.
         Format::Curl => format!("header = \"Authorization: Bearer {token}\""),
-        // Quoted, because a shell expands a tilde at the beginning.
+        // Quoted, because a shell would expand a tilde at the beginning.
         Format::Env => format!("export {VARIABLE}='{token}'"),
-        // One line, which the runner reads before the variable is set.
+        // One line. The runner reads it before the variable is set.
         Format::GithubActions => return format!("::add-mask::{token}\n").into_bytes(),
         Format::Json => {
             let answer = Answer {
@@ -255,7 +259,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn each_format() {
+    fn answer_has_the_requested_format() {
         let mut held = LiveToken {
             token: Token::new("t0k.en").unwrap(),
             validity: Some(Validity { lifetime: Duration::from_secs(3600), age: Duration::from_secs(600) }),
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_command_line() {
+    fn options_are_read_from_the_command_line() {
         let of = |line: &str| {
             let command = grammar(Command::new("token"));
             command.try_get_matches_from(line.split(' ')).map(|matches| options(&matches)).ok()
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_formats() {
+    fn every_format_name_is_known() {
         assert!(Format::NAMES.iter().all(|name| Format::named(name).is_some()));
     }
 }

@@ -1,4 +1,4 @@
-//! Where the configuration file is, and whether it can be trusted.
+//! Finds the configuration file and reads it if no other user can change it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,21 +8,25 @@ use crate::host::Host;
 use crate::os::files::{self, Trust};
 use crate::os::folders;
 
-/// Largest configuration file in bytes: some ten thousand profiles.
+/// Largest configuration file in bytes. It holds some ten thousand profiles.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
 
-/// Where the configuration is.
+/// The absolute path of the configuration file, which may not exist.
 pub(super) struct Place {
     pub(super) path: PathBuf,
 }
 
-/// Why it could not be read.
+/// The reason why the file could not be read.
 pub(super) struct ReadError {
     pub(super) error: Error,
     pub(super) is_missing: bool,
 }
 
-pub(super) fn place(file: Option<&Path>, host: &dyn Host) -> Result<Place, ReadError> {
+/// Returns the path from `--config`, from `RUNAI_CREDENTIAL_CONFIG`, or below the user's configuration folder.
+///
+/// # Errors
+/// A relative path, or no configuration folder because `HOME` is not set to an absolute path.
+pub(super) fn locate_file(file: Option<&Path>, host: &dyn Host) -> Result<Place, ReadError> {
     let chosen = match file {
         Some(path) => Some((path.to_owned(), "--config")),
         None => host
@@ -30,11 +34,11 @@ pub(super) fn place(file: Option<&Path>, host: &dyn Host) -> Result<Place, ReadE
             .filter(|path| !path.is_empty())
             .map(|path| (PathBuf::from(path), "RUNAI_CREDENTIAL_CONFIG")),
     };
-    if let Some((path, by)) = chosen {
+    if let Some((path, setting)) = chosen {
         if !path.is_absolute() {
             let error = Error::config(
-                format!("{by} is the relative path {}", path.display()),
-                "give the path in full, from /: what a call means must not depend on the folder it is started in",
+                format!("{setting} is the relative path {}", path.display()),
+                "give an absolute path: the profile must not depend on the working directory of the caller",
             );
             return Err(ReadError { error, is_missing: false });
         }
@@ -55,7 +59,10 @@ pub(super) fn place(file: Option<&Path>, host: &dyn Host) -> Result<Place, ReadE
 }
 
 impl Place {
-    /// Reads the file if it belongs to this user or root and nobody else may write it.
+    /// Reads the file. It must belong to this user or root, and only its owner may write to it.
+    ///
+    /// # Errors
+    /// The error with the path: the file is missing, unsafe, too large or not UTF-8.
     pub(super) fn read(self) -> Result<(PathBuf, String), ReadError> {
         let shown = self.path.display();
         let bytes = files::read(&self.path, Trust::OwnerOnly, MAX_CONFIG).map_err(|error| {
@@ -69,14 +76,14 @@ impl Place {
                 Error::config(
                     format!("cannot use the configuration file {shown}: {error}"),
                     "it must be a regular file of at most 16 MiB that you may read, that belongs to you or root, and that \
-                     nobody else may write",
+                     no other user may write",
                 )
             };
             ReadError { error, is_missing }
         })?;
         let text = String::from_utf8(bytes).map_err(|error| {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let (line, column) = position(&String::from_utf8_lossy(good));
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let (line, column) = position(&String::from_utf8_lossy(valid));
             let error = Error::config(
                 format!("{shown}:{line}:{column}: the file is not UTF-8"),
                 "save it as UTF-8 without a byte order mark",

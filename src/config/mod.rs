@@ -1,7 +1,7 @@
-//! The configuration file: where it is, whether it can be trusted, what it says, and which profile a call means.
+//! Finds, reads and changes the configuration file, and selects the profile for a call.
 //!
-//! The file is strict JSON and every fault in it names line, column and key. Values are taken apart as raw slices of
-//! the text, so the place of anything is the distance of its slice from the beginning.
+//! The file is strict JSON. The message for an error in it names line, column and key. The parser keeps each value
+//! as a slice of the text. So the distance of the slice from the beginning of the text is the position of the value.
 
 mod edit;
 mod locate;
@@ -15,18 +15,19 @@ use crate::host::Host;
 use crate::origin::Origin;
 use crate::profile::{self, Profile};
 
-use locate::{Place, place};
+use locate::{Place, locate_file};
 use parse::Config;
 
 pub use edit::ConfigFile;
 
-/// The profile that a call means.
+/// Returns the profile for a call.
 ///
-/// `named` is the `--profile` option; `asked` is the origin that a `git`, `docker`, `get` or `token --url` call is about.
-/// `None` says that the origin belongs to no profile, which is not an error.
+/// `named` is the `--profile` option. `asked` is the origin in a `git`, `docker`, `get` or `token --url` call. The
+/// result is `None` if no profile serves the origin. That is not an error.
 ///
 /// # Errors
-/// [`Kind::Config`] for a configuration that is missing, unsafe or wrong, [`Kind::Ambiguous`] where two profiles claim one origin.
+/// [`Kind::Config`](crate::error::Kind::Config) for a configuration that is missing, unsafe or wrong,
+/// [`Kind::Ambiguous`](crate::error::Kind::Ambiguous) if two profiles claim one origin.
 pub fn find_profile(
     file: Option<&Path>,
     named: Option<&str>,
@@ -34,13 +35,13 @@ pub fn find_profile(
     host: &dyn Host,
 ) -> Result<Option<Profile>> {
     let named = named.map(str::to_owned).or_else(|| host.var("RUNAI_PROFILE"));
-    // Variables that nobody asked for cannot spoil a call that names its profile.
+    // A call that names a profile of the file must not fail because of wrong RUNAI_* variables.
     let from_env = match named.as_deref() {
         None | Some(profile::ENV) => profile::from_env(host)?,
         Some(_) => None,
     };
     match (named.as_deref(), asked, &from_env) {
-        (None, None, Some(_)) | (Some(profile::ENV), _, Some(_)) => return named_profile(from_env, asked),
+        (None, None, Some(_)) | (Some(profile::ENV), _, Some(_)) => return Ok(if_serving(from_env, asked)),
         (Some(profile::ENV), _, None) => {
             return Err(Error::config(
                 "there is no profile \"env\": RUNAI_CLIENT_ID is not set",
@@ -50,18 +51,19 @@ pub fn find_profile(
         _ => {}
     }
     let from_file = configuration(file, asked.is_some() && from_env.is_some(), host)?;
-    let Some((config, path)) = from_file else { return named_profile(from_env, asked) };
+    let Some((config, path)) = from_file else { return Ok(if_serving(from_env, asked)) };
     let found = match (named, asked) {
         (Some(name), _) => config.named(&name),
         (None, Some(origin)) => return config.serving(origin, from_env, &path),
         (None, None) => config.default(),
     };
     let profile = found.map_err(|wrong| wrong.in_file(&path))?;
-    named_profile(Some(profile), asked)
+    Ok(if_serving(Some(profile), asked))
 }
 
-/// All profiles that a call about an origin may mean: the named one, or else everything that the file and the environment
-/// describe.
+/// Returns the profiles from which a call with an origin can select.
+///
+/// This is the named profile, or else all profiles of the file and the environment.
 ///
 /// # Errors
 /// As for [`find_profile`].
@@ -76,20 +78,23 @@ pub fn profiles(file: Option<&Path>, named: Option<&str>, host: &dyn Host) -> Re
     Ok(profiles)
 }
 
-/// What the file says, and where it is. `None`: there is no file, which is no error if it `may_miss`, because the
-/// environment may be all there is.
-fn configuration(file: Option<&Path>, may_miss: bool, host: &dyn Host) -> Result<Option<(Config, PathBuf)>> {
-    let (path, text) = match place(file, host).and_then(Place::read) {
+/// Returns the contents of the file and its path.
+///
+/// If `is_optional` is set and there is no file, returns `None`: the environment may have the only profile.
+fn configuration(file: Option<&Path>, is_optional: bool, host: &dyn Host) -> Result<Option<(Config, PathBuf)>> {
+    let (path, text) = match locate_file(file, host).and_then(Place::read) {
         Ok(found) => found,
-        Err(error) if error.is_missing && may_miss => return Ok(None),
-        Err(error) => return Err(if error.is_missing { half_set(error.error, host) } else { error.error }),
+        Err(error) if error.is_missing && is_optional => return Ok(None),
+        Err(error) => return Err(if error.is_missing { explain_missing_file(error.error, host) } else { error.error }),
     };
     let config = Config::parse(&text, &path.to_string_lossy()).map_err(|wrong| wrong.in_file(&path))?;
     Ok(Some((config, path)))
 }
 
-/// There is no file; if there is part of a profile in the environment, that is what is missing.
-fn half_set(error: Error, host: &dyn Host) -> Error {
+/// Returns the error for a missing file.
+///
+/// If the environment has a part of a profile, the error names the missing `RUNAI_CLIENT_ID`.
+fn explain_missing_file(error: Error, host: &dyn Host) -> Error {
     let set = ["RUNAI_URL", "RUNAI_BASE_URL", "RUNAI_CLIENT_SECRET", "RUNAI_CLIENT_SECRET_FILE", "RUNAI_TOKEN_URL"];
     match set.into_iter().find(|name| host.var(name).is_some()) {
         Some(name) => Error::config(
@@ -100,9 +105,9 @@ fn half_set(error: Error, host: &dyn Host) -> Error {
     }
 }
 
-/// A profile, if it may answer for the origin that was asked about.
-fn named_profile(profile: Option<Profile>, asked: Option<&Origin>) -> Result<Option<Profile>> {
-    Ok(profile.filter(|profile| asked.is_none_or(|origin| profile.hosts.contains(origin))))
+/// Returns the profile if the call has no origin, or if the profile serves the origin of the call.
+fn if_serving(profile: Option<Profile>, asked: Option<&Origin>) -> Option<Profile> {
+    profile.filter(|profile| asked.is_none_or(|origin| profile.hosts.contains(origin)))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The file's text → profiles, each fault with its place.
+//! Parses the text of the configuration file into profiles. Each error has its position.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,17 @@ use crate::origin::Origin;
 use crate::profile::{self, Draft, InvalidValue, Profile};
 use crate::secret::Source;
 
-/// A configuration, each profile of which has been checked.
+/// The contents of the configuration file. The values of each profile are checked.
 pub(super) struct Config {
     pub(super) default_profile: Option<String>,
     pub(super) profiles: Vec<Profile>,
 }
 
+/// The keys of the outermost object.
 pub(super) const TOP_KEYS: [&str; 3] = ["$schema", "default_profile", "profiles"];
+/// The keys of a profile whose value is an object or a list.
 pub(super) const OTHER_KEYS: [&str; 4] = ["client_secret", "client_assertion", "hosts", "clusters"];
+/// The keys of a `client_secret`, of which it has exactly one.
 pub(super) const SOURCE_KEYS: [&str; 4] = ["keyring", "file", "env", "command"];
 
 pub(super) fn is_profile_key(key: &str) -> bool {
@@ -25,7 +28,7 @@ pub(super) fn is_profile_key(key: &str) -> bool {
 }
 
 impl Config {
-    /// Reads the text of the configuration file at `path`.
+    /// Parses `source`, the text of the configuration file at `path`.
     pub(super) fn parse(source: &str, path: &str) -> Parsed<Config> {
         let text = Text(source);
         let root: &RawValue = serde_json::from_str(source).map_err(|error| text.malformed(&error))?;
@@ -68,7 +71,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The profiles there are, as a hint.
+    /// Returns the names of the first twelve profiles, as a hint.
     pub(super) fn names(&self) -> String {
         let names: Vec<&str> = self.profiles.iter().take(12).map(|profile| profile.name.as_str()).collect();
         if names.is_empty() {
@@ -78,23 +81,25 @@ impl Config {
         }
     }
 
+    /// Returns the profile of this name.
     pub(super) fn named(mut self, name: &str) -> Parsed<Profile> {
         match self.profiles.iter().position(|profile| profile.name == name) {
             Some(at) => Ok(self.profiles.swap_remove(at)),
-            None => Err(ConfigSyntaxError::nowhere(format!("there is no profile {name:?}"), self.names())),
+            None => Err(ConfigSyntaxError::without_position(format!("there is no profile {name:?}"), self.names())),
         }
     }
 
+    /// Returns the profile for a call that names none: `default_profile`, or the only profile.
     pub(super) fn default(mut self) -> Parsed<Profile> {
         if let Some(name) = self.default_profile.take() {
             return self.named(&name);
         }
         match (self.profiles.pop(), self.profiles.is_empty()) {
             (Some(only), true) => Ok(only),
-            (None, _) => Err(ConfigSyntaxError::nowhere("there is no profile in it", self.names())),
+            (None, _) => Err(ConfigSyntaxError::without_position("there is no profile in it", self.names())),
             (Some(last), false) => {
                 self.profiles.push(last);
-                Err(ConfigSyntaxError::nowhere(
+                Err(ConfigSyntaxError::without_position(
                     "it has several profiles and none of them is the default",
                     format!("name one with --profile or default_profile; {}", self.names()),
                 ))
@@ -102,10 +107,10 @@ impl Config {
         }
     }
 
-    /// The one profile that serves `origin`, the environment's among them.
+    /// Returns the only profile that serves `origin`. `from_env` is one of the candidates.
     ///
     /// # Errors
-    /// [`Kind::Ambiguous`].
+    /// [`Kind::Ambiguous`] if two profiles claim the origin.
     pub(super) fn serving(self, origin: &Origin, from_env: Option<Profile>, path: &Path) -> Result<Option<Profile>> {
         let mut serving = self.profiles.into_iter().chain(from_env).filter(|profile| profile.hosts.contains(origin));
         match (serving.next(), serving.next()) {
@@ -119,7 +124,7 @@ impl Config {
     }
 }
 
-/// Reads one profile and checks that its values fit together.
+/// Parses one profile and checks that its values fit together.
 pub(super) fn profile_in<'a>(text: Text<'a>, profile: Member<'a>, path: &str) -> Parsed<Profile> {
     let Member { key: name, at, raw } = profile;
     if name.is_empty() || name.chars().any(char::is_control) {
@@ -133,9 +138,9 @@ pub(super) fn profile_in<'a>(text: Text<'a>, profile: Member<'a>, path: &str) ->
         let hint = "give it another name; env is the profile that the RUNAI_* variables make";
         return Err(text.wrong(at, "a profile cannot be called \"env\"", hint));
     }
-    let of = format!("profile {name:?}");
+    let owner = format!("profile {name:?}");
     let mut draft = Draft::default();
-    for member in text.members(&of, raw)? {
+    for member in text.members(&owner, raw)? {
         let (key, raw) = (member.key.as_ref(), member.raw);
         let refused = |fault: InvalidValue| text.refused(&name, raw, &fault);
         if let Some(known) = Draft::TEXT_KEYS.iter().find(|known| **known == key) {
@@ -145,8 +150,8 @@ pub(super) fn profile_in<'a>(text: Text<'a>, profile: Member<'a>, path: &str) ->
         match key {
             "hosts" | "clusters" => {
                 for (item, origin) in text.list(key, raw)? {
-                    let taken = if key == "hosts" { draft.host(&origin) } else { draft.cluster(&origin) };
-                    taken.map_err(|fault| text.refused(&name, item, &fault))?;
+                    let checked = if key == "hosts" { draft.host(&origin) } else { draft.cluster(&origin) };
+                    checked.map_err(|fault| text.refused(&name, item, &fault))?;
                 }
             }
             "client_secret" => draft.secret(source(text, raw)?).map_err(refused)?,
@@ -156,14 +161,14 @@ pub(super) fn profile_in<'a>(text: Text<'a>, profile: Member<'a>, path: &str) ->
             }
             _ => {
                 let known: Vec<&str> = Draft::TEXT_KEYS.into_iter().chain(OTHER_KEYS).collect();
-                return Err(text.unknown(&member, &of, &known));
+                return Err(text.unknown(&member, &owner, &known));
             }
         }
     }
     draft.finish(&name, path).map_err(|fault| text.unfit(&name, raw, &fault))
 }
 
-/// Reads a `client_secret`.
+/// Parses the value of `client_secret`.
 pub(super) fn source<'a>(text: Text<'a>, raw: &'a RawValue) -> Parsed<Source> {
     if kind(raw) == "a text" {
         let what = "client_secret is a text; a configuration holds no secret, it says where the secret is";

@@ -1,4 +1,4 @@
-//! The parser against its schema, on golden cases and on mutations; and the choice by origin, which no command makes yet.
+//! Compares the parser with the JSON schema, on golden cases and on mutations, and tests the selection by origin.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -23,14 +23,14 @@ fn cases(text: &str) -> Vec<Value> {
     serde_json::from_str(text).expect("a list of cases")
 }
 
-/// The message for a text: place, what is wrong, hint.
+/// Returns the position, the message and the hint of the error in `source`.
 fn fault(source: &str) -> Option<(String, String, String)> {
     Config::parse(source, "/c.json")
         .err()
         .map(|wrong| (format!("{}:{}", wrong.line, wrong.column), wrong.what, wrong.hint))
 }
 
-/// A machine with these variables and nothing else.
+/// A machine that has only these environment variables.
 struct Variables<'a>(&'a [(&'a str, &'a str)]);
 
 impl Host for Variables<'_> {
@@ -59,9 +59,9 @@ fn with_host<T>(variables: &[(&str, &str)], act: impl FnOnce(&dyn Host) -> T) ->
     act(&Variables(variables))
 }
 
-/// `git`, `docker`, `get` and `token --url` are about an origin, and that chooses.
+/// The origin in a `git`, `docker`, `get` or `token --url` call selects the profile.
 #[test]
-fn an_origin_means_the_one_profile_that_serves_it() {
+fn origin_selects_profile_that_serves_it() {
     let profile = |url: &str, hosts: &[&str]| json!({"url": url, "client_id": "c", "client_secret": {"keyring": true}, "hosts": hosts});
     let config = json!({"default_profile": "a", "profiles": {
         "a": profile("https://a.example", &["https://both.example", "http://127.0.0.1:5000"]),
@@ -85,13 +85,13 @@ fn an_origin_means_the_one_profile_that_serves_it() {
         (none, None, "https://a.example:8443", Ok(None)),
         (none, None, "https://sub.a.example", Ok(None)),
         (none, None, "https://both.example", Err(both("a", "b", "https://both.example"))),
-        // A name settles who is meant, and never who may have the token.
+        // A profile name selects the profile. It does not add a receiver of its token.
         (none, Some("b"), "https://both.example", Ok(Some("b"))),
         (none, Some("b"), "https://a.example", Ok(None)),
         (&env, None, "https://env.example", Ok(Some("env"))),
         (&env, None, "http://[::1]:5000", Ok(Some("env"))),
         (&env, None, "https://a.example", Ok(Some("a"))),
-        (&env, None, "https://nobody.example", Ok(None)),
+        (&env, None, "https://unknown.example", Ok(None)),
         (&env, None, "https://c.example", Err(both("b", "env", "https://c.example"))),
         (&env, Some("env"), "https://c.example", Ok(Some("env"))),
         (&env, Some("env"), "https://a.example", Ok(None)),
@@ -106,7 +106,7 @@ fn an_origin_means_the_one_profile_that_serves_it() {
             (found, wanted) => panic!("{named:?} {asked}: {found:?} and not {wanted:?}"),
         }
     }
-    // Without a file, the environment is all there is.
+    // Without a file, the environment has the only profile.
     let missing = Path::new("/nonexistent/config.json");
     for (asked, wanted) in [("https://c.example", Some("env")), ("https://a.example", None)] {
         let origin = Origin::parse(asked).expect("an origin");
@@ -115,9 +115,9 @@ fn an_origin_means_the_one_profile_that_serves_it() {
     }
 }
 
-/// Cases that a schema cannot judge as the parser does say why: `schema_cannot_know`.
+/// A case that the schema cannot judge like the parser gives the reason in `schema_cannot_know`.
 #[test]
-fn schema_and_parser_agree_on_every_case() {
+fn schema_agrees_with_parser_on_cases() {
     let schema = schema();
     for case in cases(ACCEPTED) {
         let name = &case["name"];
@@ -130,15 +130,16 @@ fn schema_and_parser_agree_on_every_case() {
         let lines = case["text"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let text = lines.collect::<Vec<_>>().join("\n");
         assert!(fault(&text).is_some(), "{name} was accepted");
-        // What is not JSON never gets as far as a schema.
+        // A validator does not see a text that is not JSON.
         let accepted = serde_json::from_str(&text).is_ok_and(|value| schema.is_valid(&value));
         let unknowable = case.get("schema_cannot_know").is_some_and(|reason| reason != "it is not JSON");
         assert_eq!(accepted, unknowable, "{name}: does the schema accept it?");
     }
 }
 
+/// Every key has a description in the schema and occurs in an accepted case.
 #[test]
-fn every_key_is_in_the_schema_with_a_description_and_in_an_accepted_case() {
+fn known_keys_have_description_and_case() {
     let schema: Value = serde_json::from_str(SCHEMA).expect("the schema is JSON");
     let keys = |value: &Value| -> Vec<String> {
         let mut keys: Vec<String> = value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
@@ -163,7 +164,7 @@ fn every_key_is_in_the_schema_with_a_description_and_in_an_accepted_case() {
     }
 }
 
-/// Values that are right somewhere, or nearly so.
+/// Returns values that are valid for some key, or nearly valid.
 fn values() -> impl Strategy<Value = Value> {
     let texts = prop::sample::select(vec![
         "",
@@ -246,7 +247,7 @@ fn values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// What is done to a profile: a key is dropped, renamed, or given a value.
+/// A change to a profile: it drops or renames a key, or sets its value.
 #[derive(Clone, Debug)]
 enum Change {
     Drop(prop::sample::Index),
@@ -286,7 +287,7 @@ fn change(profile: &mut serde_json::Map<String, Value>, change: Change) {
 }
 
 #[test]
-fn schema_and_parser_agree_on_what_becomes_of_a_good_profile() {
+fn schema_agrees_with_parser_on_changed_profiles() {
     let schema = schema();
     let good: Vec<Value> = cases(ACCEPTED)
         .iter()
@@ -313,9 +314,9 @@ fn schema_and_parser_agree_on_what_becomes_of_a_good_profile() {
     assert!(refused > 500 && accepted > 200, "one-sided: {accepted} accepted, {refused} refused");
 }
 
-/// The same above the profiles, where less can be said.
+/// The outermost keys have simpler rules than a profile, so this test has fewer cases.
 #[test]
-fn schema_and_parser_agree_on_the_outermost_keys() {
+fn schema_agrees_with_parser_on_outermost_keys() {
     let schema = schema();
     let profile = || json!({"url": "https://a.example", "client_id": "c", "client_secret": {"keyring": true}});
     let values = || {
@@ -330,7 +331,7 @@ fn schema_and_parser_agree_on_the_outermost_keys() {
         }
         for value in [value, bare] {
             let parsed = fault(&value.to_string());
-            // The one thing here that a schema cannot know.
+            // A schema cannot check that `default_profile` names a profile.
             if parsed.as_ref().is_none_or(|(_, what, _)| !what.ends_with("is not one of the profiles")) {
                 prop_assert_eq!(parsed.is_none(), schema.is_valid(&value), "{}\nparser: {:?}", value, parsed);
             }
@@ -349,9 +350,9 @@ const SEEDS: &[&str] = &[
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
-    /// Whatever the file holds, it is taken, or refused in one line that has a place in it.
+    /// The parser accepts any text, or refuses it with a position and a message on one line.
     #[test]
-    fn a_damaged_file_is_refused_in_words_and_with_its_place(bytes in crate::mutation::mutated(SEEDS)) {
+    fn damaged_file_error_has_position_and_message(bytes in crate::mutation::mutated(SEEDS)) {
         let text = String::from_utf8_lossy(&bytes);
         if let Err(wrong) = Config::parse(&text, "/c.json") {
             prop_assert!(wrong.line >= 1 && wrong.line <= text.lines().count().max(1) + 1 && wrong.column >= 1);

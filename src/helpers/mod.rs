@@ -7,8 +7,8 @@
 //! | `setup.rs` | the plan by which `setup` makes the tool call this program, and its undo |
 //! | `check.rs` | the findings of `doctor` in the configuration of the tool |
 //!
-//! [`ALL`] is the only list of tools. Subcommands, program names, `setup`, `doctor`, completions and man pages
-//! follow from it.
+//! [`ALL`] is the only list of tools. Subcommands, program names, `setup`, `doctor`, completions and man
+//! pages follow from it.
 
 pub mod check;
 mod origin_call;
@@ -35,7 +35,7 @@ pub static ALL: [&Helper; 5] = [&kubectl::HELPER, &git::HELPER, &docker::HELPER,
 pub struct Helper {
     /// The subcommand that the tool calls.
     pub subcommand: Subcommand,
-    /// Returns the refusal of all other subcommands, if the environment shows that this tool started the program.
+    /// Refuses all other subcommands if the environment shows that this tool started the program.
     pub refuse_others: Option<fn(&dyn Host) -> Option<Error>>,
     /// How `setup` changes the configuration of the tool.
     pub setup: Option<Setup>,
@@ -53,7 +53,7 @@ pub struct Setup {
 
 /// Checks that `subcommand` may run.
 ///
-/// If the environment shows which tool started the program, the helper of that tool may refuse all other
+/// The environment may show which tool started the program. The helper of that tool may refuse all other
 /// subcommands.
 ///
 /// # Errors
@@ -65,8 +65,8 @@ pub fn check_caller(subcommand: &Subcommand, host: &dyn Host) -> Result<()> {
 
 /// Reads the request of a tool from standard input.
 ///
-/// Returns at most `limit` bytes and one more. By the additional byte the protocol recognises a request that is
-/// too long. `hint` tells the user how to run the command by hand.
+/// Returns at most `limit` bytes and one more. By the additional byte the protocol recognises a request that
+/// is too long. `hint` tells the user how to run the command by hand.
 ///
 /// # Errors
 /// [`Kind::Usage`] if standard input cannot be read, is a terminal, or does not end in time.

@@ -1,4 +1,4 @@
-//! "Origin in, token out": what the protocols share that ask about one origin.
+//! "Origin in, token out": the part that all protocols share in which a tool asks about one origin.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use crate::session::Session;
 use crate::subcommand::Context;
 use crate::token::{Bearer, LiveToken};
 
-/// Returns a token for `origin`, with `preferred_validity` left if the server can give such a one. Returns `None` if no profile has the
-/// origin among its hosts.
+/// Returns a token for `origin`, or `None` if no profile has the origin among its hosts.
+///
+/// The token has `preferred_validity` left if the server issues such a token.
 ///
 /// # Errors
-/// Those of the configuration, two profiles with that origin among them, of the secret source and of the server.
+/// The configuration is broken, two profiles have the origin, the secret cannot be read, or the server fails.
 pub fn token(origin: &Origin, preferred_validity: Duration, context: &Context<'_>) -> Result<Option<LiveToken>> {
     let (choice, host) = (&context.choice, context.host);
     let Some(profile) = choice.profile_for(origin, host)? else { return Ok(None) };
@@ -27,10 +28,12 @@ pub fn token(origin: &Origin, preferred_validity: Duration, context: &Context<'_
     Session::new(&profile, host).token(&requirements).map(Some)
 }
 
-/// Drops the cached tokens of `origin`, so that the next call gets another one. Returns whether a profile has the origin.
+/// Removes the cached tokens for `origin`, so that the next call gets another one.
+///
+/// Returns whether a profile has the origin.
 ///
 /// # Errors
-/// Those of the configuration.
+/// The configuration is broken, or two profiles have the origin.
 pub fn forget(origin: &Origin, context: &Context<'_>) -> Result<bool> {
     let Some(profile) = context.choice.profile_for(origin, context.host)? else { return Ok(false) };
     let session = Session::new(&profile, context.host);

@@ -1,6 +1,6 @@
-//! The vocabulary of a change of a tool's configuration, and of its undo.
+//! The vocabulary of a change to a tool's configuration, and of its undo.
 //!
-//! A helper makes a [`Plan`] out of a [`SetupContext`]; `setup` shows it or carries it out.
+//! A helper makes a [`Plan`] from a [`SetupContext`]; `setup` prints the plan or carries it out.
 
 use std::path::PathBuf;
 
@@ -15,35 +15,35 @@ use crate::subcommand::PROGRAM;
 
 /// One change.
 pub enum Action {
-    /// Run a command of the tool.
+    /// Runs a command of the tool: the program and its arguments.
     Run(PathBuf, Vec<String>),
-    /// Write a file, which now says something else or is not there.
+    /// Writes a file with this text. The file has another text, or does not exist.
     Write(PathBuf, String),
-    /// Remove a file that we made.
+    /// Removes a file that `setup` made.
     Remove(PathBuf),
-    /// Make a link to the program, by its name, in the same folder.
+    /// Makes a symbolic link at this path to the program, which is in the same folder.
     Link(PathBuf),
 }
 
 impl Action {
-    /// As a command, or the file with what it will say.
+    /// Returns the change as a command line, or as the path of the file and its new text.
     pub fn shown(&self) -> String {
         match self {
             Action::Run(program, args) => {
                 let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let words: Vec<String> = std::iter::once(&name).chain(args).map(|word| quoted(word)).collect();
-                // A context may be called anything.
+                let words: Vec<String> = std::iter::once(&name).chain(args).map(|word| quote(word)).collect();
+                // The name of a kubeconfig context may hold control characters.
                 printable(&words.join(" "), 2000) + "\n"
             }
             Action::Write(path, text) => format!("{}:\n{}\n", path.display(), text.trim_end()),
-            Action::Remove(path) => format!("rm {}\n", quoted(&path.display().to_string())),
-            Action::Link(path) => format!("ln -s {PROGRAM} {}\n", quoted(&path.display().to_string())),
+            Action::Remove(path) => format!("rm {}\n", quote(&path.display().to_string())),
+            Action::Link(path) => format!("ln -s {PROGRAM} {}\n", quote(&path.display().to_string())),
         }
     }
 }
 
-/// A word for a POSIX shell.
-fn quoted(word: &str) -> String {
+/// Returns a word for a POSIX shell, in quotes if it needs them.
+fn quote(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()
@@ -52,18 +52,18 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// The changes, what to remember for taking them back, and what to say.
+/// The changes, the state before them, and remarks for the user.
 #[derive(Default)]
 pub struct Plan {
-    /// In the order in which they are made.
+    /// The changes, in the order in which `setup` makes them.
     pub actions: Vec<Action>,
-    /// What was there before, for `--undo`; `None` leaves nothing to undo.
+    /// The state before the changes, for `--undo`. `None` means that there is nothing to undo.
     pub memory: Option<Value>,
     /// What the user has to do by hand.
     pub remarks: Vec<String>,
 }
 
-/// Everything that a plan is made from.
+/// The input of a plan.
 pub struct SetupContext<'a> {
     /// The global options.
     pub choice: &'a Choice,
@@ -71,14 +71,14 @@ pub struct SetupContext<'a> {
     pub host: &'a dyn Host,
     /// The name of the tool.
     pub tool: &'static str,
-    /// `--context`: the context of the kubeconfig that is to use the token; the current one without it.
+    /// `--context`: the kubeconfig context that gets the token. `None` means the current context.
     pub kubeconfig_context: Option<&'a str>,
-    /// What an earlier setup of the tool remembered.
+    /// The [`Plan::memory`] of an earlier setup of the tool.
     pub memory: Option<&'a Value>,
 }
 
 impl SetupContext<'_> {
-    /// The profile whose token the tool is to get.
+    /// Returns the profile whose token the tool gets.
     ///
     /// # Errors
     /// As for [`Choice::profile`].
@@ -86,7 +86,10 @@ impl SetupContext<'_> {
         self.choice.profile(self.host)
     }
 
-    /// A tool that setup needs.
+    /// Finds a program on the `PATH`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if it is not there.
     pub fn find_tool(&self, name: &str) -> Result<PathBuf> {
         process::find(name, self.host).ok_or_else(|| {
             Error::config(
@@ -96,7 +99,10 @@ impl SetupContext<'_> {
         })
     }
 
-    /// Where the program is, by the name that tools will look for.
+    /// Finds this program on the `PATH`, by the name that the tools look for.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if it is not there.
     pub fn program(&self) -> Result<PathBuf> {
         process::find(PROGRAM, self.host).ok_or_else(|| {
             Error::config(
@@ -106,7 +112,12 @@ impl SetupContext<'_> {
         })
     }
 
-    /// The link by which a tool finds us under the name of its protocol, if it is not there yet.
+    /// Returns the action that links `name` to this program, or `None` if `name` is already on the `PATH`.
+    ///
+    /// A tool finds a helper by a program name of its protocol, such as `git-credential-NAME`.
+    ///
+    /// # Errors
+    /// As for [`SetupContext::program`].
     pub fn link(&self, name: &str) -> Result<Option<Action>> {
         if process::find(name, self.host).is_some() {
             return Ok(None);
@@ -114,8 +125,13 @@ impl SetupContext<'_> {
         Ok(Some(Action::Link(self.program()?.with_file_name(name))))
     }
 
-    /// The origins that a tool is told about: those of the profile, without the control plane's own, which serves neither
-    /// git nor images.
+    /// Returns the origins for which the tool gets this helper.
+    ///
+    /// These are the hosts of the profile without the control plane, which serves neither git nor images.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if no host is left. Also with `--config`, because the tool
+    /// would not pass that option.
     pub fn hosts(&self) -> Result<Vec<String>> {
         let profile = self.profile()?;
         if self.choice.config.is_some() {
@@ -139,18 +155,18 @@ impl SetupContext<'_> {
         Ok(hosts)
     }
 
-    /// What an earlier setup remembered under `key`.
+    /// Returns the value that an earlier setup remembered under `key`.
     pub fn remembered(&self, key: &str) -> Option<&Value> {
         self.memory.and_then(|memory| memory.get(key))
     }
 
-    /// The links that an earlier setup made.
+    /// Returns the actions that remove the links of earlier setups.
     pub fn remembered_links(&self) -> Vec<Action> {
         let links = self.remembered("links").and_then(Value::as_array).into_iter().flatten();
         links.filter_map(|link| Some(Action::Remove(PathBuf::from(link.as_str()?)))).collect()
     }
 
-    /// The links to remember: those made before, and `new`.
+    /// Returns the links to remember: the links of earlier setups, and `new`.
     pub fn links(&self, new: Option<&Action>) -> Value {
         let mut links: Vec<Value> = self.remembered("links").and_then(Value::as_array).cloned().unwrap_or_default();
         if let Some(Action::Link(path)) = new {

@@ -1,4 +1,4 @@
-//! The order in which the addresses of a name are tried.
+//! The order in which the program tries the addresses of a host name.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,11 +7,13 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Tc
 
 use crate::host::Deadline;
 
-/// How long one of several addresses may take to answer before the next is tried.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest wait for one of several addresses before the program tries the next.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// Connects to several addresses of one name in turn, giving each but the last a second. ureq gives the first of two
-/// two thirds of all the time there is, so that one dead address (a black-holed IPv6, most often) would eat it.
+/// Connects to the addresses of one host name in turn, with one second for each but the last.
+///
+/// Of two addresses, ureq gives the first two thirds of the whole timeout. One dead address would use up that
+/// time. Most often it is an IPv6 address whose packets are dropped.
 #[derive(Debug, Default)]
 pub struct SequentialConnector(TcpConnector);
 
@@ -22,26 +24,26 @@ impl<In: Transport> Connector<In> for SequentialConnector {
         if chained.is_some() || details.addrs.len() < 2 {
             return self.0.connect(details, chained);
         }
-        // One of each family in turn (RFC 8305 section 4), beginning with the one that the resolver prefers.
+        // Address families alternate (RFC 8305 section 4). The family that the resolver prefers comes first.
         let first_is_v6 = details.addrs.first().is_some_and(|addr| addr.is_ipv6());
         let (mut same, mut other): (Vec<_>, Vec<_>) =
             details.addrs.iter().partition(|addr| addr.is_ipv6() == first_is_v6);
-        let mut in_turn: Vec<&SocketAddr> = Vec::new();
+        let mut interleaved: Vec<&SocketAddr> = Vec::new();
         while !same.is_empty() || !other.is_empty() {
             if !same.is_empty() {
-                in_turn.push(same.remove(0));
+                interleaved.push(same.remove(0));
             }
             if !other.is_empty() {
-                in_turn.push(other.remove(0));
+                interleaved.push(other.remove(0));
             }
         }
-        let last = in_turn.len() - 1;
+        let last = interleaved.len() - 1;
         let deadline = Deadline::after(*details.timeout.after);
-        for (turn, addr) in in_turn.into_iter().enumerate() {
-            let left = if turn == last { deadline.left() } else { deadline.left().min(PATIENCE) };
+        for (turn, addr) in interleaved.into_iter().enumerate() {
+            let left = if turn == last { deadline.left() } else { deadline.left().min(MAX_WAIT) };
             let mut addrs = details.resolver.empty();
             addrs.push(*addr);
-            let alone = ConnectionDetails {
+            let single = ConnectionDetails {
                 uri: details.uri,
                 addrs,
                 config: details.config,
@@ -53,7 +55,7 @@ impl<In: Transport> Connector<In> for SequentialConnector {
                 run_connector: details.run_connector.clone(),
                 register_shutdown: details.register_shutdown.clone(),
             };
-            match self.0.connect(&alone, None) {
+            match self.0.connect(&single, None) {
                 Err(ureq::Error::Io(_) | ureq::Error::Timeout(_)) if turn != last => {}
                 done => return done,
             }

@@ -1,7 +1,7 @@
 //! One HTTPS request within a deadline: trust, proxy, addresses, bounds.
 //!
-//! It takes an origin, roots, a proxy and a deadline, and knows nothing of profiles. Everything here is made anew for a fetch, and
-//! nothing of it exists on a hit. No redirect is followed.
+//! This module receives an origin, roots, a proxy and a deadline. It does not know profiles. Each fetch creates
+//! its values anew; a hit creates none of them. The client follows no redirect.
 
 mod connect;
 mod explain;
@@ -23,15 +23,15 @@ use connect::SequentialConnector;
 use proxy::Proxy;
 use trust::Roots;
 
-/// Largest body that is read. Tokens of 32 KiB, two of them, and what surrounds them.
+/// Largest response body in bytes: two tokens of 32 KiB, and the JSON around them.
 const MAX_BODY: u64 = 256 * 1024;
 
-/// Largest head of an answer.
+/// Largest header section of a response, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// A POST request. Body and authorization may hold a secret.
+/// A POST request. `body` and `authorization` may contain a secret.
 pub struct Request {
-    /// Where it goes.
+    /// The URL of the endpoint.
     pub url: String,
     /// Value of the `Content-Type` header.
     pub content_type: &'static str,
@@ -41,24 +41,24 @@ pub struct Request {
     pub body: String,
 }
 
-/// An answer, as far as it matters.
+/// The parts of an HTTP response that the program uses.
 pub struct Response {
-    /// Its status.
+    /// The HTTP status.
     pub status: u16,
-    /// Its `Content-Type`.
+    /// Value of the `Content-Type` header.
     pub content_type: Option<String>,
-    /// The pause that the server asks for.
+    /// The pause that the server requests with `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// The target of a redirect.
+    /// Value of the `Location` header: the target of a redirect.
     pub location: Option<String>,
-    /// The server's clock, in seconds since 1970.
+    /// The server's clock, from the `Date` header, in seconds since 1970.
     pub date: Option<i64>,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
 }
 
 impl Response {
-    /// Whether the body says that it is JSON, `application/json` or one of its kin (RFC 6839 §3.1).
+    /// Whether the content type is JSON: `application/json`, or `application/*+json` (RFC 6839 §3.1).
     pub fn is_json(&self) -> bool {
         let Some(kind) = &self.content_type else { return false };
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -66,57 +66,57 @@ impl Response {
     }
 }
 
-/// Whether a request that failed may be sent again.
+/// Whether the program may send a failed request again, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// The answer would be the same.
+    /// A retry would fail in the same way.
     Never,
-    /// After a pause of ours.
+    /// After a pause that the program chooses.
     Soon,
-    /// After a pause that the server named.
+    /// After the pause that the server requested.
     After(Duration),
 }
 
 /// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Why it failed.
+    /// The reason.
     pub error: Error,
-    /// Whether it may be sent again.
+    /// Whether the program may send the request again.
     pub retry: Retry,
 }
 
 impl Failure {
-    /// A failure that another try would meet again.
+    /// Returns a failure that a retry would not cure.
     pub fn last(error: Error) -> Failure {
         Failure { error, retry: Retry::Never }
     }
 
-    /// A failure that may pass.
+    /// Returns a failure that a retry may cure.
     pub fn passing(error: Error) -> Failure {
         Failure { error, retry: Retry::Soon }
     }
 }
 
-/// The way to an origin.
+/// The connection parameters for an origin: proxy and roots of trust.
 pub struct Route {
     origin: Origin,
-    /// The same, for messages.
+    /// The origin as text, for messages.
     host: String,
-    /// The proxy, for messages: without user and password.
+    /// The proxy without user and password, for messages.
     via: Option<String>,
     proxy: Option<ureq::Proxy>,
     roots: Roots,
 }
 
 impl Route {
-    /// The way to `origin`, directly or through a proxy.
+    /// Creates the route to `origin`, directly or through a proxy.
     pub fn new(origin: Origin, proxy: Option<Proxy>, roots: Roots) -> Route {
         let (proxy, via) = proxy.map(|Proxy { ureq, shown }| (ureq, shown)).unzip();
         Route { host: origin.to_string(), origin, via, proxy, roots }
     }
 
-    /// Describes the way.
+    /// Returns a description of this route for `doctor`.
     pub fn network_path(&self) -> NetworkPath {
         let (host, port) = match &self.proxy {
             Some(proxy) => (proxy.host().to_owned(), proxy.port()),
@@ -125,11 +125,13 @@ impl Route {
         NetworkPath { via: self.via.clone(), trusts: self.roots.sources.clone(), host, port }
     }
 
-    /// Sends `request` and reads the answer, within `deadline` whatever the other side does.
+    /// Sends `request` and reads the response. Returns at most 20 ms after `deadline`.
+    ///
+    /// This holds even if the server or the proxy stalls.
     pub fn send(&self, request: &Request, deadline: Deadline) -> Result<Response, Failure> {
         let left = deadline.left();
         if left.is_zero() {
-            return Err(self.late());
+            return Err(self.timeout_failure());
         }
         let agent = self.agent(left);
         let mut post = agent.post(&request.url).header("content-type", request.content_type);
@@ -137,13 +139,13 @@ impl Route {
             post = post.header("authorization", value);
         }
         let body = request.body.clone();
-        // ureq bounds each step, but a proxy that drips its answer byte by byte gets a new bound with each byte. So the
-        // whole of it runs beside us, and is left alone when the time is up.
-        let patience = Deadline::after(left + Duration::from_millis(20));
-        match run_until(patience, "exchange", move || exchange(post, &body)) {
+        // ureq bounds each read. A proxy that sends its answer byte by byte gets a new bound with each byte. So a
+        // thread runs the whole exchange, and we abandon the thread at the deadline.
+        let thread_deadline = Deadline::after(left + Duration::from_millis(20));
+        match run_until(thread_deadline, "exchange", move || exchange(post, &body)) {
             Ok(Some(Ok(response))) => Ok(response),
             Ok(Some(Err(error))) => Err(self.explain(&error)),
-            Ok(None) => Err(self.late()),
+            Ok(None) => Err(self.timeout_failure()),
             Err(error) => {
                 let hint = "allow this user more processes (ulimit -u)";
                 Err(Failure::last(Error::unreachable(format!("cannot start a thread: {error}"), hint)))
@@ -166,7 +168,7 @@ impl Route {
             .proxy(self.proxy.clone())
             .timeout_global(Some(timeout))
             .user_agent(concat!("runai-credential/", env!("CARGO_PKG_VERSION")))
-            // Keycloak answers in HTML to a client that prefers HTML.
+            // Keycloak sends HTML to a client that prefers HTML.
             .accept("application/json")
             .tls_config(tls)
             .build();
@@ -178,33 +180,33 @@ impl Route {
     }
 }
 
-/// The way to an origin, for people.
+/// A description of a route, for messages.
 pub struct NetworkPath {
     /// The proxy, without user and password.
     pub via: Option<String>,
-    /// Which certificates are trusted.
+    /// The sources of the trusted certificates, as text.
     pub trusts: String,
     host: String,
     port: u16,
 }
 
 impl NetworkPath {
-    /// The host whose address has to be found: the endpoint's, or the proxy's.
+    /// Returns the host that the resolver looks up: the proxy, or without one the endpoint.
     pub fn first(&self) -> &str {
         &self.host
     }
 
-    /// The addresses of that host.
+    /// Returns the addresses of the host that [`NetworkPath::first`] names.
     ///
     /// # Errors
-    /// [`Kind::Unreachable`](crate::error::Kind::Unreachable).
+    /// [`Kind::Unreachable`](crate::error::Kind::Unreachable) if the resolver finds none before `deadline`.
     pub fn addresses(&self, deadline: Deadline) -> Result<Vec<String>> {
         let failed = |why: &str| {
             let what = format!("the address of {} cannot be found: {why}", self.host);
             Error::unreachable(what, "check the spelling of url (or proxy) and the name server")
         };
         let (host, port) = (self.host.trim_matches(['[', ']']).to_owned(), self.port);
-        // The system's resolver has no bound of its own.
+        // The system's resolver takes no deadline, so it runs in a thread that we can abandon.
         let found = run_until(deadline, "resolver", move || {
             let found = (host.as_str(), port).to_socket_addrs();
             found.map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>())
@@ -221,7 +223,7 @@ impl NetworkPath {
     }
 }
 
-/// Sends and reads, in the thread of its own.
+/// Sends the request and reads the response. Runs in the thread of [`Route::send`].
 fn exchange(post: ureq::RequestBuilder<ureq::typestate::WithBody>, body: &str) -> Result<Response, ureq::Error> {
     let response = post.send(body)?;
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -232,12 +234,14 @@ fn exchange(post: ureq::RequestBuilder<ureq::typestate::WithBody>, body: &str) -
     Ok(Response { status, content_type, retry_after, location, date, body })
 }
 
-/// A date of HTTP (RFC 9110 §5.6.7) in seconds since 1970.
+/// Parses an HTTP date (RFC 9110 §5.6.7). Returns seconds since 1970.
 fn http_date(value: &str) -> Option<i64> {
     chrono::DateTime::parse_from_rfc2822(value).ok().map(|date| date.timestamp())
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is compared with the server's own clock.
+/// Parses `Retry-After` (RFC 9110 §10.2.3), which is a number of seconds or a date.
+///
+/// A date counts from `date`, the server's own clock.
 fn retry_after(value: &str, date: Option<i64>) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -251,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_is_seconds_or_a_date() {
+    fn retry_after_accepts_seconds_or_date() {
         let date = http_date("Sat, 21 Nov 2026 20:00:00 GMT");
         for (value, wanted) in [
             ("5", Some(5)),

@@ -1,14 +1,17 @@
-//! Proxies: which one the environment wants for a URL, as curl reads it, and how one is used. Pure.
+//! Chooses the proxy for a URL from the environment, as curl does, and parses its URL. Pure.
 //!
-//! The order and the matching are curl's (`lib/url.c`, `lib/noproxy.c`), because that is the program with which people
-//! behind proxies try things out: `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY`, unless `no_proxy` or `NO_PROXY`
-//! names the host. One variable of each pair in lower case wins; an empty one counts as unset.
+//! The order of the variables and the matching of hosts follow curl (`lib/url.c`, `lib/noproxy.c`): users behind
+//! a proxy test their connection with curl. The order is `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY`.
+//! None of them counts if `no_proxy` or `NO_PROXY` names the host. The lower-case variable of a pair wins. An
+//! empty variable counts as unset.
 
 use std::net::IpAddr;
 
 use crate::origin::Origin;
 
-/// The proxy for requests to `origin` and the variable that named it; `None` for a direct connection.
+/// Returns the proxy for requests to `origin` and the variable that names it.
+///
+/// `None` stands for a direct connection.
 pub fn choose(origin: &Origin, var: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
     let excluded = var("no_proxy").or_else(|| var("NO_PROXY"));
     if excluded.is_some_and(|list| excludes(&list, origin)) {
@@ -17,7 +20,9 @@ pub fn choose(origin: &Origin, var: impl Fn(&str) -> Option<String>) -> Option<(
     ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"].into_iter().find_map(|name| Some((name, var(name)?)))
 }
 
-/// Whether the list — names, addresses and address blocks between commas or blanks — names the origin's host.
+/// Whether `list` names the host of `origin`.
+///
+/// The list has host names, addresses and address blocks, separated by commas or blanks.
 fn excludes(list: &str, origin: &Origin) -> bool {
     if list.trim() == "*" {
         return true;
@@ -29,7 +34,9 @@ fn excludes(list: &str, origin: &Origin) -> bool {
     }
 }
 
-/// `example.com`, and as well `.example.com`, stands for the host itself and everything below it.
+/// Whether `entry` names `host`.
+///
+/// `example.com` and `.example.com` both name that host and its subdomains.
 fn names_host(entry: &str, host: &str) -> bool {
     let entry = entry.strip_suffix('.').unwrap_or(entry);
     let entry = entry.strip_prefix('.').unwrap_or(entry).to_ascii_lowercase();
@@ -39,7 +46,7 @@ fn names_host(entry: &str, host: &str) -> bool {
     }
 }
 
-/// An address, or a block such as `10.0.0.0/8` (curl 7.86 and later).
+/// Whether `entry` is this address, or a block around it such as `10.0.0.0/8` (curl 7.86 and later).
 fn names_address(entry: &str, address: IpAddr) -> bool {
     let (base, bits) = match entry.split_once('/') {
         Some((base, bits)) => (base, bits.parse().ok()),
@@ -56,29 +63,29 @@ fn names_address(entry: &str, address: IpAddr) -> bool {
     }
 }
 
-/// Whether the upper `bits` of two numbers of `width` bits are the same.
+/// Whether two numbers of `width` bits have the same upper `bits`.
 fn same_prefix(one: u128, other: u128, width: u32, bits: u32) -> bool {
     let ignored = width.saturating_sub(bits);
     (one ^ other).checked_shr(ignored).unwrap_or(0) == 0
 }
 
-/// A proxy to go through.
+/// A proxy for the connection to an origin.
 pub struct Proxy {
     pub(super) ureq: ureq::Proxy,
-    /// For messages: without user and password.
+    /// The URL without user and password, for messages.
     pub(super) shown: String,
 }
 
 impl Proxy {
-    /// The proxy at `url`, whose scheme, host and port are `origin`.
+    /// Returns the proxy at `url`. `origin` is the scheme, host and port of `url`.
     ///
     /// # Errors
-    /// The end of a sentence that starts with the URL.
+    /// The reason, as the end of a sentence that starts with the URL.
     pub fn new(origin: &Origin, url: &str) -> Result<Proxy, &'static str> {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (user, host) = rest.rsplit_once('@').map_or(("", rest), |(user, host)| (user, host));
-        // curl's defaults: 443 for a proxy that speaks TLS, 1080 for one that does not.
+        // The default ports of curl: 443 for a proxy with TLS, 1080 for a proxy without.
         let scheme = if origin.is_https() { "https" } else { "http" };
         let has_port = host.rsplit(']').next().unwrap_or(host).contains(':');
         let port = match (has_port, origin.is_https()) {
@@ -92,7 +99,7 @@ impl Proxy {
         Ok(Proxy { ureq: proxy.map_err(|_| "is not a proxy URL that can be used")?, shown })
     }
 
-    /// The proxy in words, without user and password.
+    /// Returns the URL of the proxy without user and password, for messages.
     pub fn shown(&self) -> &str {
         &self.shown
     }
@@ -108,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_curl() {
+    fn proxy_variables_follow_curl_order() {
         for (vars, wanted) in [
             (&[][..], None),
             (&[("HTTPS_PROXY", "u")], Some("u")),
@@ -125,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_matches_as_curl_does() {
+    fn no_proxy_list_matches_like_curl() {
         for (list, url, direct) in [
             ("run.ai", "https://app.run.ai", true),
             (".run.ai", "https://app.run.ai", true),

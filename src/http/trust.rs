@@ -1,4 +1,4 @@
-//! The certificates that a server's is checked with.
+//! The root certificates with which TLS checks the certificate of a server.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,14 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::os::files::{self, Trust};
 
-/// Largest file of certificates; the system's bundles have a quarter of a megabyte.
+/// Largest certificate file in bytes. The bundles of distributions have about 250 KB.
 const MAX_PEM: u64 = 8 * 1024 * 1024;
 
-/// Where distributions keep all roots in one file, the usual first: Debian and Alpine; Fedora and RHEL, in two
-/// generations; openSUSE; Alpine, macOS and the BSDs. One file is read rather than the folders of links beside it, which
-/// costs a tenth of the time.
+/// Files in which distributions keep all roots, the most common first.
+///
+/// In this order: Debian and Alpine; Fedora and RHEL, in two generations; openSUSE; Alpine, macOS and the BSDs.
+/// The program reads one file and not the folder of links beside it: the one file
+/// takes a tenth of the time.
 const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -24,14 +26,14 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The files of certificates to trust.
+/// The files and folders with the certificates to trust.
 #[derive(Debug, Default)]
 pub struct TrustedFiles {
-    /// In place of the system's bundle: `SSL_CERT_FILE`.
+    /// `SSL_CERT_FILE`. It replaces the bundle of the system.
     pub bundle: Option<PathBuf>,
-    /// Folders of further certificates: `SSL_CERT_DIR`.
+    /// `SSL_CERT_DIR`: folders of additional certificates.
     pub folders: Vec<PathBuf>,
-    /// One more file, beside all others: `ca_file`.
+    /// `ca_file`: one more file, in addition to all others.
     pub added: Option<PathBuf>,
 }
 
@@ -39,7 +41,7 @@ pub struct TrustedFiles {
 pub struct Roots {
     /// The certificates.
     pub(super) certificates: Vec<Certificate<'static>>,
-    /// Where they come from, in words.
+    /// The paths that they come from, as text.
     pub(super) sources: String,
 }
 
@@ -47,7 +49,8 @@ impl TrustedFiles {
     /// Reads the certificates.
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config) for a file that cannot be used, or if there is no certificate at all.
+    /// [`Kind::Config`](crate::error::Kind::Config) if `SSL_CERT_FILE` or `ca_file` is not usable, or if there is
+    /// no certificate at all.
     pub fn read(&self, host: &dyn Host) -> Result<Roots> {
         let mut roots = Vec::new();
         let mut sources = Vec::new();
@@ -55,7 +58,7 @@ impl TrustedFiles {
             roots.extend(certificates("SSL_CERT_FILE", path)?);
             sources.push(path.display().to_string());
         } else if let Some(bundle) = BUNDLES.iter().find(|bundle| Path::new(bundle).exists()) {
-            // A bundle that cannot be read is no reason to fail while ca_file may have all that is needed.
+            // An unreadable bundle is not an error here: ca_file may have the certificate that the server needs.
             match certificates("the system's bundle of certificates", Path::new(bundle)) {
                 Ok(found) => roots.extend(found),
                 Err(error) => host.note(|| format!("tls: {}", error.what)),
@@ -82,7 +85,7 @@ impl TrustedFiles {
     }
 }
 
-/// The certificates of a PEM file.
+/// Reads the certificates of a PEM file. `what` names the file in the message.
 fn certificates(what: &str, path: &Path) -> Result<Vec<Certificate<'static>>> {
     let fault = |why: String| {
         Error::config(

@@ -1,8 +1,8 @@
-//! What a token endpoint says. Pure.
+//! Reads the answer of a token endpoint. Pure.
 //!
-//! A token is taken from a JSON answer with status 200 only. A refusal is recognised in any body, because proxies and
-//! servers mislabel those, but of what it says only the OAuth error (RFC 6749 §5.2) or Run:ai's `code` and `message`
-//! are shown, cut and stripped.
+//! A token comes only from a JSON answer with status 200. A refusal may have any content type, because proxies and
+//! servers label those wrongly. Messages show only the OAuth error (RFC 6749 §5.2) or the `message` of Run:ai.
+//! They shorten it and remove control characters.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::remedy::Refusal;
+use super::request;
 use crate::error::{Error, Kind, printable};
 use crate::host::Moment;
 use crate::http::{Failure, Response, Retry};
@@ -17,10 +18,10 @@ use crate::profile::{Api, Profile, Proof};
 use crate::secret::Secret;
 use crate::token::{Grant, Issued, Token};
 
-/// Longest text of a server that is shown, in characters.
-const MAX_SAID: usize = 200;
+/// Longest text of a server that a message shows, in characters.
+const MAX_SHOWN: usize = 200;
 
-/// Everything that an answer of any of the endpoints may hold and that matters here; other members are ignored.
+/// The members that this program reads, from the answers of all endpoints. It ignores other members.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body {
@@ -40,16 +41,20 @@ struct Body {
     message: Option<Value>,
 }
 
-/// Reads the answer to a request that was sent with `proof` at `obtained`.
+/// Returns the grant in the answer, or the failure.
+///
+/// `obtained` is the time of the request and `proof` its secret, which no message may show.
 pub(super) fn read(profile: &Profile, proof: &Secret, response: &Response, obtained: Moment) -> Result<Grant, Failure> {
     Reading { profile, proof, response }.grant_or_failure(obtained)
 }
 
+/// Hint for an answer that does not come from a token endpoint.
 const CHECK_URL: &str =
     "check url and api: something that is no token endpoint answered there, perhaps a proxy or a login page";
+/// Hint for a token that this program cannot use.
 const CHECK_CLIENT: &str = "check url and api, and which kind of token the server is set to give this client";
 
-/// An answer, and the request that it answers.
+/// An answer, with the profile and the proof of its request.
 struct Reading<'a> {
     profile: &'a Profile,
     proof: &'a Secret,
@@ -59,7 +64,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn grant_or_failure(&self, obtained: Moment) -> Result<Grant, Failure> {
         let response = self.response;
-        // An object only: the derived parser would take a list of values in order as well.
+        // The derived parser also accepts a list with the values in order, so we check for an object.
         let is_object = response.body.trim_ascii_start().starts_with(b"{");
         let body: Option<Body> = serde_json::from_slice(&response.body).ok().filter(|_| is_object);
         match (response.status, body) {
@@ -80,24 +85,39 @@ impl Reading<'_> {
         }
     }
 
-    /// What the server says, fit to be shown: stripped, cut, and before that without the client's proof, which it may
-    /// have put there as it is or as it was sent.
+    /// Returns a text of the server in a form that a message can show.
+    ///
+    /// It has at most `max` characters and no control characters. The server may have repeated the client's proof in any
+    /// spelling of the request: plain, as a form, as JSON, or as Basic credentials. The proof is hidden before the text
+    /// is cut, so that no part of it remains.
     fn shown(&self, text: &str, max: usize) -> String {
         let raw = self.proof.expose();
         let form: String = form_urlencoded::byte_serialize(raw.as_bytes()).collect();
-        printable(&text.replace(raw, "[hidden]").replace(&form, "[hidden]"), max)
+        let json = serde_json::to_string(raw).unwrap_or_default();
+        let authorization = request::write(self.profile, self.proof).authorization.unwrap_or_default();
+        let json = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(raw);
+        let spellings = [raw, &form, json, authorization.trim_start_matches("Basic ")];
+        let hide = |text: String, spelling: &str| match spelling {
+            "" => text,
+            spelling => text.replace(spelling, "[hidden]"),
+        };
+        printable(&spellings.into_iter().fold(text.to_owned(), hide), max)
     }
 
-    /// The text of a member, fit to be shown.
+    /// Returns the text of a member in a form that a message can show. `None` if it is empty or not a string.
     fn text(&self, value: &Option<Value>) -> Option<String> {
         let text = value.as_ref().and_then(Value::as_str).filter(|text| !text.is_empty());
-        text.map(|text| self.shown(text, MAX_SAID))
+        text.map(|text| self.shown(text, MAX_SHOWN))
     }
 
-    /// Takes the tokens out of a good answer.
+    /// Returns the tokens of a successful answer.
+    ///
+    /// # Errors
+    /// The reason why the answer has no usable token, as the beginning of a message.
     fn grant(&self, body: Body, obtained: Moment) -> Result<Grant, String> {
         if let Some(kind) = body.token_type {
-            // RFC 6749 section 5.1: case-insensitive; a type that we do not understand must not be used.
+            // The type is case-insensitive (RFC 6749 section 5.1). A client must not use a token of a type that it
+            // does not know (section 7.1).
             match kind.as_str() {
                 Some(kind) if kind.eq_ignore_ascii_case("bearer") => {}
                 Some(kind) => {
@@ -133,7 +153,7 @@ impl Reading<'_> {
             .response
             .location
             .as_deref()
-            .map(|to| self.shown(to, MAX_SAID))
+            .map(|to| self.shown(to, MAX_SHOWN))
             .unwrap_or_else(|| "nowhere".to_owned());
         let what = format!(
             "the server redirects to {to} (HTTP {}), and a secret is not sent after a redirect",
@@ -142,7 +162,7 @@ impl Reading<'_> {
         self.unusable(&what, "set url (or token_url) to the address that really answers")
     }
 
-    /// An answer that is not a success.
+    /// Returns the failure for an answer without a token.
     fn refusal(&self, body: &Body) -> Failure {
         let status = self.response.status;
         let error = self.text(&body.error);
@@ -155,7 +175,7 @@ impl Reading<'_> {
         if matches!(status, 408 | 429 | 500..=599) {
             let hint = match (self.response.retry_after, status) {
                 (Some(wait), _) => format!("try again in {} s, as the server asks", wait.as_secs()),
-                (None, 429) => "wait a moment; the server limits how often it may be asked".to_owned(),
+                (None, 429) => "wait a moment; the server limits the rate of requests".to_owned(),
                 (None, _) => {
                     "try again in a moment; if it lasts, ask the administrator of the control plane".to_owned()
                 }
@@ -165,16 +185,17 @@ impl Reading<'_> {
             let retry = if passes { self.response.retry_after.map_or(Retry::Soon, Retry::After) } else { Retry::Never };
             return Failure { error: Error::unreachable(what, hint), retry };
         }
-        // Codes and messages of their own show that a token endpoint spoke; anything else may be any server. A path that is
-        // not there is as well said in JSON, and the one thing below it that a token endpoint misses is its realm.
-        let spoke = match status {
+        // An OAuth error, or a code with a message, shows that a token endpoint answered. Any other answer may come
+        // from any server. A server may also report a missing path in JSON. So with 404 and 405, only a missing
+        // realm shows that a token endpoint answered. For 401 and 403 no text is required.
+        let is_token_endpoint = match status {
             404 | 405 => said.contains("Realm"),
             401 | 403 => true,
             _ => error.is_some() || (body.code.is_some() && description.is_some()),
         };
-        if !spoke {
+        if !is_token_endpoint {
             let what = format!("there is no token endpoint at {}{said} (HTTP {status})", self.profile.endpoint);
-            return Failure::last(Error::unreachable(what, wrong_path(self.profile)));
+            return Failure::last(Error::unreachable(what, wrong_path_hint(self.profile)));
         }
         let what = format!("the server refused client {}{said} (HTTP {status})", self.profile.client_id);
         let refusal = Refusal {
@@ -182,13 +203,13 @@ impl Reading<'_> {
             error: error.as_deref().unwrap_or_default(),
             description: description.as_deref().unwrap_or_default(),
             client_id: &self.profile.client_id,
-            secret: &self.secret_in_words(),
+            secret: &self.proof_in_words(),
         };
         Failure::last(Error::new(Kind::Denied, what, refusal.remedy()))
     }
 
-    /// Names what the client proved itself with, and a likely slip of the clipboard.
-    fn secret_in_words(&self) -> String {
+    /// Returns the proof and its source in words, with a note on a likely copy-and-paste mistake.
+    fn proof_in_words(&self) -> String {
         match &self.profile.proof {
             Proof::Secret(source, _) => {
                 let (raw, odd) = (self.proof.expose(), [' ', '"', '\'']);
@@ -201,7 +222,9 @@ impl Reading<'_> {
     }
 }
 
-/// `expires_in` in any of the ways that servers write it: a number, a number in a text, nothing. Less than zero is zero.
+/// Parses `expires_in` as servers write it: a number, a number in a string, or nothing.
+///
+/// A negative number counts as zero.
 fn lifetime(value: Option<Value>) -> Result<Option<Duration>, String> {
     let seconds = match value {
         None | Some(Value::Null) => return Ok(None),
@@ -213,9 +236,12 @@ fn lifetime(value: Option<Value>) -> Result<Option<Duration>, String> {
     Ok(Some(Duration::try_from_secs_f64(seconds.clamp(0.0, 1e10)).unwrap_or_default()))
 }
 
-fn wrong_path(profile: &Profile) -> &'static str {
+/// Returns the hint for a URL without a token endpoint.
+fn wrong_path_hint(profile: &Profile) -> &'static str {
     match profile.api {
-        Api::Keycloak if profile.endpoint.contains("/auth/auth/") => "take /auth off the end of url; it is added to it",
+        Api::Keycloak if profile.endpoint.contains("/auth/auth/") => {
+            "remove /auth from the end of url: the program adds it"
+        }
         Api::Keycloak => {
             "check url: Keycloak must answer below /auth there; if it does not, set api to oauth2 and token_url to the full URL"
         }
@@ -258,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn good_answers_in_every_spelling() {
+    fn successful_answer_in_any_spelling_gives_grant() {
         for (body, seconds, has_id) in [
             (r#"{"access_token":"t","expires_in":3600,"token_type":"bearer","id_token":"i"}"#, Some(3600), true),
             (r#"{"accessToken":"t","idToken":"i","refreshToken":"r","expiresIn":60}"#, Some(60), true),
@@ -276,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_hold_no_usable_token() {
+    fn answer_without_usable_token_is_unreachable() {
         for (content_type, body, wanted) in [
             ("text/html", r#"{"access_token":"t"}"#, "an answer of type text/html instead of a token"),
             ("application/json", "<html>", "not JSON, or cut short"),
@@ -302,8 +328,8 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_that_the_server_repeats_is_not_shown() {
-        let at_the_cut = format!("{}s3cret+canary", "x".repeat(MAX_SAID - 6));
+    fn proof_repeated_by_server_is_hidden() {
+        let at_the_cut = format!("{}s3cret+canary", "x".repeat(MAX_SHOWN - 6));
         for said in ["bad secret s3cret+canary", "s3cret%2Bcanary", &at_the_cut] {
             let body = serde_json::json!({ "error": "invalid_client", "error_description": said }).to_string();
             let failure = read(&response(401, "application/json", body.as_bytes())).unwrap_err();
@@ -321,9 +347,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
-        /// Whatever the server says, there is a token that fits a header or an error in one line without the proof.
+        /// Any answer gives a token that fits into a header, or an error on one line without the proof.
         #[test]
-        fn a_damaged_answer_is_a_token_or_an_error_in_words(status in prop::sample::select(vec![200, 400, 401, 404, 500]), body in crate::mutation::mutated(SEEDS)) {
+        fn damaged_answer_gives_token_or_message(status in prop::sample::select(vec![200, 400, 401, 404, 500]), body in crate::mutation::mutated(SEEDS)) {
             match read(&response(status, "application/json", &body)) {
                 Ok(grant) => prop_assert!(status == 200 && Token::new(grant.access.token.expose()).is_ok()),
                 Err(Failure { error, .. }) => {
@@ -334,18 +360,41 @@ mod tests {
         }
 
         #[test]
-        fn no_answer_panics_or_shows_control_characters(status in 100u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn random_answer_shows_no_control_characters(status in 100u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Err(failure) = read(&response(status, "application/json", &body)) {
                 prop_assert!(!failure.error.lines().trim_end().replace('\n', "").chars().any(char::is_control));
             }
         }
 
         #[test]
-        fn what_the_server_says_is_cut_and_stripped(error in ".{0,400}", description in ".{0,400}") {
+        fn server_text_is_cut_and_stripped(error in ".{0,400}", description in ".{0,400}") {
             let body = serde_json::json!({ "error": error, "error_description": description }).to_string();
             if let Err(failure) = read(&response(401, "application/json", body.as_bytes())) {
                 prop_assert!(failure.error.what.chars().count() < 500);
                 prop_assert!(!failure.error.what.chars().any(char::is_control));
+            }
+        }
+    }
+
+    /// A server may repeat the `Authorization` header or the body of the request.
+    #[test]
+    fn proof_is_hidden_in_every_spelling_sent() {
+        let proof = Secret::new(b"a\"b\\c+d", 64).unwrap();
+        for (api, auth) in [("v2", "basic"), ("v1", "post")] {
+            let mut draft = Draft::default();
+            let keys = [("url", "https://a.example"), ("client_id", "ci"), ("api", api), ("client_auth", auth)];
+            for (key, value) in keys.into_iter().filter(|(key, value)| (*key, *value) != ("client_auth", "post")) {
+                draft.text(key, value.into()).unwrap();
+            }
+            draft.secret(Source::Keyring).unwrap();
+            let profile = draft.finish("p", "/c.json").unwrap();
+            let request = request::write(&profile, &proof);
+            let sent = format!("{} {}", request.authorization.unwrap_or_default(), request.body);
+            let response = response(400, "application/json", b"{}");
+            let shown = Reading { profile: &profile, proof: &proof, response: &response }.shown(&sent, 1000);
+            assert!(shown.contains("[hidden]"), "{shown}");
+            for spelling in ["a\"b", "a\\\"b", "a%22b", "Y2k6"] {
+                assert!(!shown.contains(spelling), "{spelling} in {shown}");
             }
         }
     }

@@ -1,7 +1,8 @@
-//! The issuer: the token endpoint of a profile.
+//! Requests tokens from the issuer, the token endpoint of a profile.
 //!
-//! [`request`] writes the request and [`answer`] reads the answer, both without I/O. `http` carries the bytes. This file decides which
-//! request is sent again. A redirect is not followed: it would carry the secret to wherever it points.
+//! [`request`] writes the request and [`answer`] reads the response, both without I/O. `http` transfers the bytes.
+//! This file decides which requests the program sends again. It follows no redirect: the target of the redirect
+//! would receive the secret.
 
 mod answer;
 mod remedy;
@@ -20,20 +21,22 @@ use crate::profile::{self, Profile, Proof};
 use crate::secret::{self, Secret};
 use crate::token::Grant;
 
-/// Requests for one answer, retries included.
+/// Most requests for one grant, retries included.
 const ATTEMPTS: u32 = 3;
 
-/// First pause before a retry; doubled for each further one, and a random share of it is taken.
+/// Longest pause before the first retry. It doubles for each further retry. The pause is a random share of it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Longest time for which a server can ask to be left alone and be heeded: more is a mistake or an attack.
+/// Longest `Retry-After` that a failure record keeps. A server that requests more has a mistake or is an attacker.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// The proof of the profile's client, read from where it is kept, and the deadline for what follows: later where somebody,
-/// who `interactive`, had to unlock a keyring.
+/// Reads the proof of the profile's client from its source.
+///
+/// Also returns the deadline for the request: `deadline`, later by the time that the user spends in an unlock
+/// prompt of the keyring. The keyring may open a prompt only if `interactive` is set.
 ///
 /// # Errors
-/// [`Kind::Config`](crate::error::Kind::Config).
+/// [`Kind::Config`](crate::error::Kind::Config) if the secret or the assertion cannot be read.
 pub fn proof(profile: &Profile, interactive: bool, host: &dyn Host, deadline: Deadline) -> Result<(Secret, Deadline)> {
     match &profile.proof {
         Proof::Secret(source, _) => {
@@ -47,14 +50,16 @@ pub fn proof(profile: &Profile, interactive: bool, host: &dyn Host, deadline: De
     }
 }
 
-/// Trades the proof for a grant.
+/// Requests a grant with the proof.
 ///
-/// What can pass — a connection that fails, a server that is busy — is tried up to three times with growing random
-/// pauses; what cannot is not tried again. A server that says when to come back is obeyed if the time is there.
+/// Sends the request up to three times, with growing random pauses, if the failure may pass: a failed connection
+/// or a busy server. Any other failure ends the attempts. If the server requests a pause and `deadline` permits
+/// it, the retry waits that long.
 ///
 /// # Errors
-/// [`Kind::Denied`](crate::error::Kind::Denied) if the server refused, [`Kind::Unreachable`](crate::error::Kind::Unreachable)
-/// if there was no usable answer, [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
+/// [`Kind::Denied`](crate::error::Kind::Denied) if the server refuses the client,
+/// [`Kind::Unreachable`](crate::error::Kind::Unreachable) if there is no usable answer,
+/// [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
 pub fn fetch(profile: &Profile, proof: &Secret, host: &dyn Host, deadline: Deadline) -> Result<Grant, FailedRequest> {
     let route = route(profile, host)?;
     let request = request::write(profile, proof);
@@ -73,7 +78,7 @@ pub fn fetch(profile: &Profile, proof: &Secret, host: &dyn Host, deadline: Deadl
         };
         let pause = match failure.retry {
             Retry::Never => return Err(failure.error.into()),
-            Retry::Soon => jittered(FIRST_PAUSE * (1 << (attempt - 1)), obtained),
+            Retry::Soon => jitter(FIRST_PAUSE * (1 << (attempt - 1)), obtained),
             Retry::After(pause) => pause,
         };
         if attempt == ATTEMPTS || pause >= deadline.left() {
@@ -89,19 +94,19 @@ pub fn fetch(profile: &Profile, proof: &Secret, host: &dyn Host, deadline: Deadl
     unreachable!("the loop ends with its last attempt")
 }
 
-/// One request, and all that can be told from it.
+/// The result of a single request, for diagnosis.
 pub struct Probe {
-    /// What came of it.
+    /// The grant, or the error.
     pub outcome: Result<Grant>,
-    /// The status of the answer, if there was one.
+    /// The HTTP status of the answer, if there was one.
     pub status: Option<u16>,
-    /// What the server's clock showed, in seconds since 1970, if it said so.
+    /// The server's clock in seconds since 1970, if the answer has a `Date` header.
     pub date: Option<i64>,
-    /// The moment before the request.
+    /// The time just before the request.
     pub asked: Moment,
 }
 
-/// The route to the profile's endpoint: its proxy and its roots of trust.
+/// Returns the route to the profile's endpoint, with its proxy and its roots of trust.
 fn route(profile: &Profile, host: &dyn Host) -> Result<Route> {
     let (origin, _) = Origin::of_url(&profile.endpoint)
         .map_err(|fault| Error::config(format!("the URL {} {fault}", profile.endpoint), "correct url"))?;
@@ -129,7 +134,7 @@ fn route(profile: &Profile, host: &dyn Host) -> Result<Route> {
     Ok(Route::new(origin, proxy.transpose()?, trusted.read(host)?))
 }
 
-/// Describes the way to the profile's endpoint.
+/// Returns a description of the route to the profile's endpoint.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config) for a broken `ca_file` or proxy.
@@ -137,26 +142,35 @@ pub fn way(profile: &Profile, host: &dyn Host) -> Result<NetworkPath> {
     Ok(route(profile, host)?.network_path())
 }
 
-/// Sees whether the endpoint answers, without a secret: the outcome is a refusal where all is well.
+/// Sends one request without a secret, to see whether the endpoint answers.
+///
+/// A working endpoint refuses this request. So the expected outcome is
+/// [`Kind::Denied`](crate::error::Kind::Denied).
 ///
 /// # Errors
 /// As for [`way`].
 pub fn reach(profile: &Profile, host: &dyn Host, deadline: Deadline) -> Result<Probe> {
-    // What stands for the proof occurs in no answer, so nothing of the answer is hidden.
-    let nobody = Secret::new(b"(no secret)", 16).map_err(|fault| Error::config(fault, ""))?;
-    ask(profile, &nobody, &request::empty(profile), host, deadline)
+    // `answer::read` hides the proof in the text of the server. No answer contains this placeholder.
+    let placeholder = Secret::new(b"(no secret)", 16).map_err(|fault| Error::config(fault, ""))?;
+    send_once(profile, &placeholder, &request::empty(profile), host, deadline)
 }
 
-/// Sends one request and tells all about it, for those who look for what is wrong.
+/// Sends one request with the proof and returns all that the answer shows, for `login` and `doctor`.
 ///
 /// # Errors
-/// [`Kind::Config`](crate::error::Kind::Config) if there is nothing to send it by: a broken `ca_file` or proxy.
+/// As for [`way`].
 pub fn probe(profile: &Profile, proof: &Secret, host: &dyn Host, deadline: Deadline) -> Result<Probe> {
     let request = request::write(profile, proof);
-    ask(profile, proof, &request, host, deadline)
+    send_once(profile, proof, &request, host, deadline)
 }
 
-fn ask(profile: &Profile, proof: &Secret, request: &Request, host: &dyn Host, deadline: Deadline) -> Result<Probe> {
+fn send_once(
+    profile: &Profile,
+    proof: &Secret,
+    request: &Request,
+    host: &dyn Host,
+    deadline: Deadline,
+) -> Result<Probe> {
     let route = route(profile, host)?;
     let asked = host.now();
     host.note(|| format!("request: POST {} ({})", profile.endpoint, profile.api.name()));
@@ -167,9 +181,10 @@ fn ask(profile: &Profile, proof: &Secret, request: &Request, host: &dyn Host, de
     Ok(Probe { outcome: outcome.map_err(|failure| failure.error), status, date, asked })
 }
 
-/// A share of `most` that differs from process to process and from try to try, so that processes that failed together
-/// do not come back together. That is all a jitter needs of randomness.
-fn jittered(most: Duration, now: Moment) -> Duration {
+/// Returns a share of `most` that differs between processes and between attempts.
+///
+/// So processes that fail at the same time do not retry at the same time. This needs no better random numbers.
+fn jitter(most: Duration, now: Moment) -> Duration {
     let share = now.boot_ms.unsigned_abs().wrapping_add(u64::from(std::process::id()).wrapping_mul(7919)) % 1000;
     most * share as u32 / 1000
 }
@@ -178,14 +193,14 @@ fn jittered(most: Duration, now: Moment) -> Duration {
 mod tests {
     use super::*;
 
-    /// The proxy of a URL, in words.
+    /// Returns the proxy of a URL as messages show it.
     fn shown(url: &str) -> Result<String, &'static str> {
         let proxy = profile::proxy_url(url).and_then(|origin| Proxy::new(&origin, url))?;
         Ok(proxy.shown().to_owned())
     }
 
     #[test]
-    fn proxy_without_port_has_the_default_of_curl() {
+    fn proxy_without_port_uses_curl_default() {
         for (given, wanted) in [
             ("http://proxy.example:3128", "http://proxy.example:3128"),
             ("proxy.example:3128", "http://proxy.example:3128"),

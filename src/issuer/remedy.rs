@@ -1,27 +1,27 @@
-//! What to do about a refusal of a token endpoint. Pure.
+//! Chooses the hint for a refusal of a token endpoint. Pure.
 
-/// A refusal, as far as its remedy depends on it.
+/// The parts of a refusal that its remedy depends on.
 pub(super) struct Refusal<'a> {
     /// The HTTP status.
     pub(super) status: u16,
-    /// The code of RFC 6749 section 5.2; empty without one.
+    /// The error code of RFC 6749 section 5.2; empty without one.
     pub(super) error: &'a str,
-    /// The server's own words; empty without any.
+    /// The server's description of the error; empty without one.
     pub(super) description: &'a str,
-    /// The client that was refused.
+    /// The client that the server refused.
     pub(super) client_id: &'a str,
-    /// What the client proved itself with, in words.
+    /// The client secret or the assertion, with its source, in words.
     pub(super) secret: &'a str,
 }
 
-/// A kind of refusal, and what to do about it.
+/// A condition on a refusal, and the hint for it.
 type Remedy = (fn(&Refusal<'_>) -> bool, fn(&Refusal<'_>) -> String);
 
-/// The first that fits is the remedy.
+/// The remedies in order. The first one whose condition holds applies.
 ///
-/// Servers differ in which code stands for what: from Keycloak 20 on `unauthorized_client` points at the secret and `invalid_client`
-/// at the id; before, and in RFC 6749, either may be meant. So the words decide where they are known, and the code where they are
-/// not. `tests/cases/refusals.json` has a row for each.
+/// Servers give the codes different meanings. From Keycloak 20 on, `unauthorized_client` means the secret and
+/// `invalid_client` the id. Before that version, and in RFC 6749, each code may mean either. So a known
+/// description decides first, and the code decides otherwise. `tests/cases/refusals.json` has a row for each.
 const REMEDIES: [Remedy; 23] = [
     (
         |r| r.says("HTTPS required"),
@@ -126,13 +126,13 @@ const REMEDIES: [Remedy; 23] = [
 ];
 
 impl Refusal<'_> {
-    /// Returns what to do, an imperative sentence without a full stop.
+    /// Returns the hint, an imperative sentence without a full stop.
     pub(super) fn remedy(&self) -> String {
         let found = REMEDIES.iter().find(|(fits, _)| fits(self));
         found.map(|(_, remedy)| remedy(self)).unwrap_or_default()
     }
 
-    /// Whether code or words have this in them. The server's spelling counts.
+    /// Whether the code or the description contains `part`. Case matters.
     fn says(&self, part: &str) -> bool {
         self.description.contains(part) || self.error.contains(part)
     }

@@ -1,4 +1,4 @@
-//! What is sent to a token endpoint. Pure.
+//! Writes the request to a token endpoint. Pure.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -8,7 +8,7 @@ use crate::http::Request;
 use crate::profile::{Api, ClientAuth, Profile, Proof};
 use crate::secret::Secret;
 
-/// A request with nothing in it, to see whether a server answers.
+/// Returns a request with an empty body, to see whether a server answers.
 pub(super) fn empty(profile: &Profile) -> Request {
     Request {
         url: profile.endpoint.clone(),
@@ -18,12 +18,13 @@ pub(super) fn empty(profile: &Profile) -> Request {
     }
 }
 
-/// Writes the request of the profile's `api` (see [`Api`]) with `proof`.
+/// Returns the request that the profile's `api` (see [`Api`]) needs, with `proof`.
 pub(super) fn write(profile: &Profile, proof: &Secret) -> Request {
     let mut request = empty(profile);
     let (id, secret) = (profile.client_id.as_str(), proof.expose());
     let json = match profile.api {
-        // The spellings of the how-to pages; the OpenAPI description has others, and the server takes both.
+        // Run:ai's how-to pages spell the members like this. Its OpenAPI description has other spellings. The
+        // server accepts both.
         Api::V1 => serde_json::json!({ "grantType": "client_credentials", "clientId": id, "clientSecret": secret }),
         Api::AppToken => serde_json::json!({ "grantType": "app_token", "AppId": id, "AppSecret": secret }),
         Api::Keycloak | Api::V2 | Api::Oauth2 => {
@@ -36,7 +37,9 @@ pub(super) fn write(profile: &Profile, proof: &Secret) -> Request {
     request
 }
 
-/// The form of RFC 6749 §4.4.2 and the header that may go with it. No parameter stands twice: Keycloak refuses that.
+/// Returns the `Authorization` header, if there is one, and the form of RFC 6749 §4.4.2.
+///
+/// No parameter occurs twice, because Keycloak refuses such a form.
 fn form(profile: &Profile, secret: &str) -> (Option<String>, String) {
     let id = profile.client_id.as_str();
     let mut form = Serializer::new(String::new());
@@ -47,7 +50,7 @@ fn form(profile: &Profile, secret: &str) -> (Option<String>, String) {
         }
     }
     if profile.api == Api::Keycloak {
-        // As Run:ai's documentation has it. Keycloak does not read it for this grant.
+        // Run:ai's documentation has this parameter. Keycloak does not read it for this grant.
         form.append_pair("response_type", "id_token");
     }
     let mut authorization = None;
@@ -56,13 +59,14 @@ fn form(profile: &Profile, secret: &str) -> (Option<String>, String) {
             form.append_pair("client_id", id).append_pair("client_secret", secret);
         }
         Proof::Secret(_, ClientAuth::Basic) => {
-            // RFC 6749 section 2.3.1: both are form-encoded before they are joined, so a colon in the id is no trouble.
+            // The id and the secret are form-encoded before they are joined, so the id may contain a colon
+            // (RFC 6749 section 2.3.1).
             let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
             let pair = format!("{}:{}", encoded(id), encoded(secret));
             authorization = Some(format!("Basic {}", BASE64_STANDARD.encode(pair)));
         }
         Proof::Assertion(_) => {
-            // RFC 7523 section 2.2.
+            // The parameters of RFC 7523 section 2.2.
             form.append_pair("client_id", id)
                 .append_pair("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
                 .append_pair("client_assertion", secret);
@@ -77,7 +81,7 @@ mod tests {
     use crate::profile::Draft;
     use crate::secret::Source;
 
-    fn written(keys: &[(&'static str, &'static str)], proof: &str) -> String {
+    fn request_line(keys: &[(&'static str, &'static str)], proof: &str) -> String {
         let mut draft = Draft::default();
         for (key, value) in keys {
             draft.text(key, (*value).into()).unwrap();
@@ -94,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_of_each_api() {
+    fn request_of_each_api_matches_documentation() {
         let (url, id) = (("url", "https://a.example"), ("client_id", "ci pipe"));
         let form = "application/x-www-form-urlencoded";
         for (keys, proof, wanted) in [
@@ -124,7 +128,7 @@ mod tests {
             (
                 &[url, id, ("client_auth", "basic")],
                 "a:b%c",
-                // "ci+pipe:a%3Ab%25c"
+                // The Base64 text encodes "ci+pipe:a%3Ab%25c".
                 format!(
                     "https://a.example/api/v2/token {form} Basic Y2krcGlwZTphJTNBYiUyNWM= grant_type=client_credentials"
                 ),
@@ -153,7 +157,7 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(written(keys, proof), wanted);
+            assert_eq!(request_line(keys, proof), wanted);
         }
     }
 }

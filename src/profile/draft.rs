@@ -1,4 +1,4 @@
-//! What somebody wrote for a profile: the rules for each value, and for values together.
+//! The values that a user wrote for a profile, with the rules for each value and for all of them together.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use crate::origin::Origin;
 use crate::secret::Source;
 use crate::token::Bearer;
 
-/// A value that cannot be taken, or values that do not fit together.
+/// A value that breaks its rule, or values that do not fit together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidValue {
-    /// The key to blame.
+    /// The key with the fault.
     pub key: &'static str,
-    /// What is wrong, as the end of a sentence that starts with the key or its value.
+    /// The fault, as the end of a sentence that starts with the key or its value.
     pub what: Cow<'static, str>,
 }
 
@@ -26,7 +26,9 @@ impl InvalidValue {
 
 type Checked<T = ()> = std::result::Result<T, InvalidValue>;
 
-/// What somebody wrote for a profile. Values are checked one by one by the methods, together by [`Draft::finish`].
+/// The values that a user wrote for a profile.
+///
+/// Each method checks one value; [`Draft::finish`] checks all together.
 #[derive(Default)]
 pub struct Draft<'a> {
     url: Option<(Cow<'a, str>, Origin)>,
@@ -51,7 +53,7 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Every key whose value is a text.
+    /// All keys whose value is a string.
     pub const TEXT_KEYS: [&'static str; 15] = [
         "url",
         "realm",
@@ -70,7 +72,10 @@ impl<'a> Draft<'a> {
         "cache",
     ];
 
-    /// Takes the text `value` for `key`, which must be one of [`Draft::TEXT_KEYS`].
+    /// Sets `key`, which must be one of [`Draft::TEXT_KEYS`], to the string `value`.
+    ///
+    /// # Errors
+    /// The rule of the key that the value breaks, as for all methods here.
     pub fn text(&mut self, key: &'static str, value: Cow<'a, str>) -> Checked {
         let fault = |what: &'static str| InvalidValue::new(key, what);
         if value.chars().any(char::is_control) {
@@ -92,7 +97,7 @@ impl<'a> Draft<'a> {
             "client_id" => self.client_id = Some(value),
             "client_auth" => self.client_auth = Some(choice(key, &value, &ClientAuth::NAMES, ClientAuth::named)?),
             "scope" => {
-                // RFC 6749 section 3.3: tokens of printable ASCII without " and \, separated by spaces.
+                // Tokens of printable ASCII without " and \, separated by spaces (RFC 6749 §3.3).
                 if !value.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\') {
                     return Err(fault("has a character that no scope has"));
                 }
@@ -139,7 +144,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Adds an API server that may be answered for.
+    /// Adds an API server for which `kubectl` returns the token.
     pub fn cluster(&mut self, value: &str) -> Checked {
         let origin = Origin::parse(value).map_err(|what| InvalidValue::new("clusters", what))?;
         if !origin.is_https() {
@@ -149,7 +154,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Says where the client secret is.
+    /// Sets the source of the client secret.
     pub fn secret(&mut self, source: Source) -> Checked {
         const KEY: &str = "client_secret";
         match &source {
@@ -173,13 +178,16 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Says where the client assertion is.
+    /// Sets the file of the client assertion.
     pub fn assertion(&mut self, path: &str) -> Checked {
         self.assertion = Some(absolute("client_assertion", path)?);
         Ok(())
     }
 
-    /// Makes a profile of it, described in `source`, if everything fits together.
+    /// Returns the profile called `name` that `source` defines.
+    ///
+    /// # Errors
+    /// A key that is missing, or that does not fit the others.
     pub fn finish(&self, name: &str, source: &str) -> Checked<Profile> {
         let api = self.api.unwrap_or(match (&self.realm, &self.token_url) {
             (Some(_), _) => Api::Keycloak,
@@ -269,7 +277,7 @@ impl<'a> Draft<'a> {
             Api::V1 | Api::AppToken => format!("{url}/api/v1/token"),
             Api::Keycloak => {
                 let realm = self.realm.as_deref().unwrap_or_default();
-                // A form's encoding differs from a path's in one character: there a space is %20.
+                // Form and path encoding differ in one character: a space is + in a form and %20 in a path.
                 let realm: String = form_urlencoded::byte_serialize(realm.as_bytes()).collect();
                 format!("{url}/auth/realms/{}/protocol/openid-connect/token", realm.replace('+', "%20"))
             }
@@ -277,17 +285,17 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// One of several names.
+/// Returns the value that `value`, one of `names`, stands for.
 fn choice<T>(key: &'static str, value: &str, names: &[&str], named: impl Fn(&str) -> Option<T>) -> Checked<T> {
     let known = names.contains(&value).then(|| named(value)).flatten();
     known.ok_or_else(|| InvalidValue::new(key, format!("is none of {}", names.join(", "))))
 }
 
-/// The shapes of a `client_secret`, for hints.
+/// The forms of a `client_secret`, for hints.
 pub const SOURCES: &str =
     "write {\"keyring\": true}, {\"file\": PATH}, {\"env\": NAME} or {\"command\": [PATH, ARG, …]}";
 
-/// What to do about a value of `key` that cannot be taken.
+/// Returns the hint for an invalid value of `key`.
 pub fn remedy(key: &str) -> String {
     let like = match key {
         "url" => "https://app.run.ai",
@@ -308,7 +316,7 @@ pub fn remedy(key: &str) -> String {
     format!("write it like {like:?}")
 }
 
-/// A path that means the same wherever the program is started.
+/// Checks that a path is absolute. A relative path would depend on the working directory.
 pub(super) fn absolute(key: &'static str, value: &str) -> Checked<PathBuf> {
     let path = PathBuf::from(value);
     if value.chars().any(char::is_control) {
@@ -321,7 +329,7 @@ pub(super) fn absolute(key: &'static str, value: &str) -> Checked<PathBuf> {
     }
 }
 
-/// The URL of a server that is sent a secret: https, a canonical origin, a plain path.
+/// Checks the URL of a server that receives a secret: https, a canonical origin, a plain path.
 fn https_url<'a>(key: &'static str, value: Cow<'a, str>) -> Checked<(Cow<'a, str>, Origin)> {
     let fault = |what: &'static str| InvalidValue::new(key, what);
     let (origin, path) = Origin::of_url(&value).map_err(fault)?;
@@ -341,7 +349,7 @@ fn https_url<'a>(key: &'static str, value: Cow<'a, str>) -> Checked<(Cow<'a, str
 /// Checks the URL of an HTTP proxy: `http://[user:password@]host[:port]`, or `https://…`.
 ///
 /// # Errors
-/// What is wrong, as the end of a sentence that starts with the URL.
+/// The fault, as the end of a sentence that starts with the URL.
 pub fn proxy_url(value: &str) -> std::result::Result<Origin, &'static str> {
     let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
     let https = match scheme.to_ascii_lowercase().as_str() {
@@ -357,7 +365,7 @@ pub fn proxy_url(value: &str) -> std::result::Result<Origin, &'static str> {
     Origin::of_authority(https, host)
 }
 
-/// A duration such as `500ms`, `10s`, `2m`, `1h`; a bare number is not one.
+/// Parses a duration such as `500ms`, `10s`, `2m` or `1h`. A number without a unit is not a duration.
 pub fn duration(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit);
@@ -376,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_a_unit() {
+    fn duration_without_unit_is_refused() {
         for (given, wanted) in [
             ("10s", Some(10_000)),
             ("500ms", Some(500)),
@@ -396,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_values_agree() {
+    fn every_choice_name_is_known() {
         for name in Api::NAMES {
             assert_eq!(Api::named(name).map(Api::name), Some(name));
         }
@@ -405,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_of_each_api() {
+    fn endpoint_follows_from_the_api() {
         let endpoint = |keys: &[(&'static str, &'static str)]| {
             let mut draft = Draft::default();
             for (key, value) in keys {

@@ -1,4 +1,4 @@
-//! The profile that the `RUNAI_*` variables describe.
+//! The profile that the `RUNAI_*` variables define.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::secret::Source;
 
-/// Name of the profile that the `RUNAI_*` variables make.
+/// Name of the profile that the `RUNAI_*` variables define.
 pub const ENV: &str = "env";
 
-/// The variables of the profile [`ENV`] and the keys that they stand for.
+/// The variables of the profile [`ENV`], each with the key that it sets.
 const VARIABLES: [(&str, &str); 8] = [
     ("RUNAI_URL", "url"),
     ("RUNAI_BASE_URL", "url"),
@@ -23,26 +23,25 @@ const VARIABLES: [(&str, &str); 8] = [
     ("RUNAI_CA_FILE", "ca_file"),
 ];
 
-/// The profile that the environment describes, if `RUNAI_CLIENT_ID` is set.
+/// Returns the profile that the environment defines, or `None` if `RUNAI_CLIENT_ID` is not set.
 ///
 /// # Errors
-/// [`Kind::Config`](crate::error::Kind::Config), naming the variable.
+/// [`Kind::Config`](crate::error::Kind::Config) with the variable that is missing or wrong.
 pub fn from_env(host: &dyn Host) -> Result<Option<Profile>> {
     if host.var("RUNAI_CLIENT_ID").is_none() {
         return Ok(None);
     }
     let mut draft = Draft::default();
-    let wrong = |name: &str, said: &str| {
+    let wrong = |name: &str, fault: &str| {
         let verb = if host.var(name).is_some() { "correct" } else { "set" };
         Error::config(
-            format!("{name} {said}"),
+            format!("{name} {fault}"),
             format!("{verb} {name}, or unset RUNAI_CLIENT_ID to use the configuration file"),
         )
     };
-    // A value is shown, unless it may hold a password.
-    let refused = |name: &str, value: &str, fault: InvalidValue| match value.contains('@') {
-        true => wrong(name, &fault.what),
-        false => wrong(name, &format!("({value:?}) {}", fault.what)),
+    // The error shows the value, unless it has an @ and so may hold a password.
+    let refused = |name: &str, value: &str, fault: InvalidValue| {
+        if value.contains('@') { wrong(name, &fault.what) } else { wrong(name, &format!("({value:?}) {}", fault.what)) }
     };
     for (name, key) in VARIABLES {
         let is_second = name == "RUNAI_BASE_URL" && host.var("RUNAI_URL").is_some();
@@ -56,7 +55,7 @@ pub fn from_env(host: &dyn Host) -> Result<Option<Profile>> {
     const FILE: &str = "RUNAI_CLIENT_SECRET_FILE";
     let source = match (host.var("RUNAI_CLIENT_SECRET"), host.var(FILE)) {
         (Some(_), _) => Source::Env("RUNAI_CLIENT_SECRET".to_owned()),
-        // Not shown: somebody may have set it to the secret itself.
+        // The error does not show the value: a user may have set this variable to the secret itself.
         (None, Some(file)) => Source::File(absolute("", &file).map_err(|fault| wrong(FILE, &fault.what))?),
         (None, None) => {
             return Err(Error::config(
@@ -72,7 +71,7 @@ pub fn from_env(host: &dyn Host) -> Result<Option<Profile>> {
     Ok(Some(profile))
 }
 
-/// The variable for a key, for messages.
+/// Returns the variable for `key`, for messages.
 fn variable(key: &str) -> &str {
     match key {
         "client_secret" => "RUNAI_CLIENT_SECRET",

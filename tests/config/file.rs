@@ -11,8 +11,8 @@ use serde_json::json;
 use super::{meant, refused, with, without_secret};
 use support::*;
 
-const SAFE: &str = "it must be a regular file of at most 16 MiB that you may read, that belongs to you or root, and that nobody \
-                    else may write";
+const SAFE: &str = "it must be a regular file of at most 16 MiB that you may read, that belongs to you or root, and that no \
+                    other user may write";
 const WRITE_ONE: &str =
     "write one (see the README), or describe a profile with RUNAI_URL, RUNAI_CLIENT_ID and RUNAI_CLIENT_SECRET";
 

@@ -99,7 +99,7 @@ fn huge_file_is_refused_without_reading() {
     refused(
         &outcome,
         &format!("cannot use the configuration file {}: it is too large", path.display()),
-        "it must be a regular file of at most 16 MiB that you may read, that belongs to you or root, and that nobody else \
+        "it must be a regular file of at most 16 MiB that you may read, that belongs to you or root, and that no other user \
          may write",
     );
 }

@@ -1,7 +1,7 @@
-//! The token's file: alone in a folder of its own, which ends with its value.
+//! The file with the token, alone in a folder of its own. Dropping the [`TokenFile`] removes both.
 //!
-//! The folder is locked for as long as a process renews what is in it. A process that was killed leaves its folder, but not
-//! its lock, so the next one can tell and removes it.
+//! A process locks the folder as long as it renews the token. A process that is killed leaves its folder, but
+//! not its lock. So the next process recognises that folder as abandoned and removes it.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -13,26 +13,31 @@ use crate::os::files::{self, PrivateFolder};
 use crate::os::{folders, harden};
 use crate::token::Token;
 
-/// How the names of our folders begin.
+/// Prefix of the folder names.
 const PREFIX: &str = "runai-credential-exec-";
 
-/// How many entries of a crowded temporary folder are looked at for what others left behind.
+/// Maximum number of entries of a temporary folder that [`sweep`] reads, because the folder may be crowded.
 const MOST_ENTRIES: usize = 10_000;
 
-/// The name of the file, and that of the next one until it is whole.
+/// Name of the file.
 const NAME: &str = "token";
+
+/// Name of a new file until it is complete.
 const TEMPORARY: &str = "token.new";
 
-/// The file; dropping this removes it with its folder.
+/// The file with the token. Dropping this removes the file and its folder.
 pub struct TokenFile {
     folder: PathBuf,
     path: PathBuf,
-    /// Its lock keeps other processes from taking the folder for abandoned.
+    /// The open folder. It holds the lock by which other processes see that the folder is not abandoned.
     open: PrivateFolder,
 }
 
 impl TokenFile {
-    /// Makes folder and file in the user's run-time folder, or else in the temporary one.
+    /// Makes the folder and the file, in the user's runtime folder or else in the temporary folder.
+    ///
+    /// # Errors
+    /// The last error of the system, with the folder that it is about.
     pub fn create(token: &Token, host: &dyn Host) -> io::Result<TokenFile> {
         harden::survive_size_limit();
         let run = folders::runtime(host).filter(|dir| fs::metadata(dir).is_ok_and(|meta| files::is_private(&meta)));
@@ -55,7 +60,7 @@ impl TokenFile {
         for attempt in 0..8 {
             let folder = place.join(format!("{PREFIX}{:016x}", random.hash_one(attempt)));
             match PrivateFolder::create(&folder) {
-                // Another process may have swept it in the moment before it was locked.
+                // Another process may remove the folder between its creation and the lock.
                 Ok(open) if open.try_lock() && open.is_at(&folder) => {
                     let file = TokenFile { path: folder.join(NAME), folder, open };
                     file.replace(token)?;
@@ -70,13 +75,17 @@ impl TokenFile {
         Err(error)
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts this token in the place of the one before: a reader sees one or the other. No newline: most readers strip
-    /// one, some choke on it.
+    /// Replaces the token in the file. A reader sees the old token or the new one.
+    ///
+    /// The file has no newline at its end: most readers strip one, but some fail on it.
+    ///
+    /// # Errors
+    /// As for [`PrivateFolder::replace`].
     pub fn replace(&self, token: &Token) -> io::Result<()> {
         self.open.replace(NAME, TEMPORARY, token.expose().as_bytes(), None)
     }
@@ -88,7 +97,7 @@ impl Drop for TokenFile {
     }
 }
 
-/// Removes what processes that were killed have left.
+/// Removes the folders of processes that were killed.
 fn sweep(place: &Path) {
     let entries = fs::read_dir(place).into_iter().flatten().take(MOST_ENTRIES).flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {

@@ -1,8 +1,9 @@
-//! `exec`: another program, beside a file with a token that stays fresh for as long as it runs.
+//! `exec`: runs another program, and keeps a file with a fresh token for it.
 //!
-//! The calling thread waits for the program and passes signals on; a second one renews
-//! the token. It may be within a fetch when the program ends: it is left there, as if it had been killed, and what it can
-//! touch beyond the cache, the token's file, is behind a lock.
+//! The calling thread waits for the program and passes signals on to it. A second thread renews the token.
+//! When the program ends, this process exits without waiting for the second thread, even if it is in a fetch.
+//! For the cache this is the same as a killed process. A lock protects the token's file. The second thread
+//! changes nothing else.
 
 mod file;
 
@@ -58,48 +59,50 @@ fn grammar(command: clap::Command) -> clap::Command {
         )
 }
 
-/// Answers arguments that make no sense.
+/// Answers wrong arguments.
 fn usage_error(error: Error) -> Reply {
     let hint = if error.hint == USAGE_HINT { USAGE } else { &error.hint };
     Error::new(error.kind, error.what, hint).into()
 }
 
-/// What was asked for.
+/// The options of `exec`.
 struct Options {
-    /// `--env`: a variable that is to hold the first token.
+    /// `--env`: a variable that gets the first token.
     variable: Option<String>,
     /// The program and its arguments; never empty.
     command: Vec<OsString>,
 }
 
-/// The variable that names the token's file (WLCG bearer token discovery).
+/// The variable with the path of the token's file (WLCG bearer token discovery).
 const FILE_VARIABLE: &str = "BEARER_TOKEN_FILE";
 
-/// The variable that those who look for a token read first: an old one in it would hide the file.
+/// The variable that token discovery reads before [`FILE_VARIABLE`]. An old token in it would hide the file.
 const TOKEN_VARIABLE: &str = "BEARER_TOKEN";
 
-/// Exit statuses of `env` (POSIX, coreutils) where the program was not started.
+/// Exit statuses for a program that was not started, as `env` has them (POSIX, coreutils).
 const FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// How long the token in the file should have left: time for a request of the program that has just read it. Of one that
-/// lives for a shorter time than twice that, half its lifetime.
+/// Preferred remaining validity of the token in the file.
+///
+/// The program has this time for a request after it has read the file. A token that lives for less than twice
+/// this time is renewed after half of its lifetime.
 const VALIDITY: Duration = Duration::from_secs(600);
 
-/// The longest pause between attempts to renew.
+/// Maximum pause between attempts to renew the token.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The longest sleep: a sleep does not count the time that a machine is suspended, the clocks do.
-const NAP: Duration = Duration::from_secs(10);
+/// Maximum duration of one sleep. A sleep does not count the time of a suspend, but the clocks do.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
-/// What a token is taken to live of which nobody says it.
+/// Assumed lifetime of a token for which the server states none.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Checks the name of a variable.
+/// Checks the name of a variable for `--env`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The rule that the name breaks.
 fn variable(name: &str) -> Result<String, &'static str> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if name.is_empty() || !name.bytes().all(is_name) || name.starts_with(|first: char| first.is_ascii_digit()) {
@@ -111,7 +114,7 @@ fn variable(name: &str) -> Result<String, &'static str> {
     Ok(name.to_owned())
 }
 
-/// Runs the program and ends as it ended.
+/// Runs the program, and ends with its exit status or by its signal.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let (choice, host) = (&context.choice, context.host);
     let words: Vec<OsString> = matches.get_many("command").into_iter().flatten().cloned().collect();
@@ -124,7 +127,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let share = u32::try_from(RandomState::new().hash_one(()) % 16).unwrap_or_default();
     let want = TokenRequirements {
         bearer: choice.bearer(&profile),
-        // Less a share, so that programs that started together do not come together.
+        // Less a random share, so that programs that started together do not renew their tokens together.
         preferred_validity: VALIDITY * (100 - share) / 100,
         min_validity: None,
         exclude: None,
@@ -132,7 +135,7 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     };
     let held = Session::new(&profile, host).token(&want)?;
 
-    // From here on no signal ends us: there is something to remove.
+    // From here on signals do not end this process, because it has a file to remove.
     let supervisor = match Supervisor::new() {
         Ok(supervisor) => supervisor,
         Err(error) => return Ok(failed(FAILED, &format!("cannot watch for signals: {error}"))),
@@ -155,20 +158,22 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let child = match harden::with_original_limits(|| supervisor.start(&mut command)) {
         Ok(child) => child,
         Err(error) => {
-            drop(locked(&shared.file).take());
+            drop(lock(&shared.file).take());
             return Ok(not_started(options, &error));
         }
     };
     let ended = supervisor.wait(child, &shared.renewal);
-    // Also takes the file from the other thread, for good.
-    drop(locked(&shared.file).take());
+    // Removes the file. The other thread then has no file and stops.
+    drop(lock(&shared.file).take());
     Ok(match ended {
         Ended::Exit(status) => Reply { status, ..Reply::default() },
         Ended::Signal(signal) => Reply { status: supervise::end_by(signal), ..Reply::default() },
     })
 }
 
-/// The program with its environment: ours, without what is secret.
+/// Returns the command for the program.
+///
+/// The program inherits our environment without the secrets, and gets the variables for the token.
 fn command(options: &Options, profile: &Profile, held: &LiveToken, file: &TokenFile) -> Command {
     let mut words = options.command.iter();
     let mut command = Command::new(words.next().map_or_else(OsString::new, OsString::clone));
@@ -183,17 +188,17 @@ fn command(options: &Options, profile: &Profile, held: &LiveToken, file: &TokenF
     command
 }
 
-/// Our own failure, with the status that `env` has for such.
+/// Returns an error of `exec` itself, with an exit status of `env`.
 fn failed(status: u8, what: &str) -> Reply {
-    Reply { status, ..Error::new(Kind::Usage, what, "try again; more is said with -v").into() }
+    Reply { status, ..Error::new(Kind::Usage, what, "try again with -v, which shows more").into() }
 }
 
-/// Says why the program did not start.
+/// Returns the error for a program that did not start.
 fn not_started(options: &Options, error: &io::Error) -> Reply {
     let program = options.command.first().map(|name| name.to_string_lossy()).unwrap_or_default();
     let (status, hint) = match error.kind() {
         io::ErrorKind::NotFound => {
-            (NOT_FOUND, "check its spelling and PATH; of a script also the program in its #! line")
+            (NOT_FOUND, "check its spelling and PATH, and for a script the program in its #! line")
         }
         io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => (FAILED, "try again when there are fewer processes"),
         _ => (NOT_EXECUTABLE, "it must be a program, or a script with a #! line, that you may execute (chmod +x)"),
@@ -201,20 +206,20 @@ fn not_started(options: &Options, error: &io::Error) -> Reply {
     Reply { status, ..Error::new(Kind::Usage, format!("cannot run {program}: {error}"), hint).into() }
 }
 
-/// What the two threads share.
+/// The state that the two threads share.
 struct Shared {
-    /// The token's file; nothing once the program has ended.
+    /// The token's file; `None` once the program has ended.
     file: Mutex<Option<TokenFile>>,
-    /// LiveToken during a renewal, which may start a secret command that is nobody else's to wait for.
+    /// Locked during a renewal. A renewal may start a secret command, which the waiting thread must not reap.
     renewal: Mutex<()>,
 }
 
-/// A lock, whatever happened to those who had it before.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a mutex, even if another thread panicked while it held the lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Renews the token.
+/// Renews the token in the file.
 struct Renewer {
     profile: Profile,
     want: TokenRequirements,
@@ -222,30 +227,33 @@ struct Renewer {
 }
 
 impl Renewer {
-    /// Begins, in a thread that is not waited for.
+    /// Starts the second thread. This process does not wait for it.
     fn start(self, held: LiveToken, host: &dyn Host) -> io::Result<()> {
         let host = host.for_threads().ok_or(io::ErrorKind::Unsupported)?;
         std::thread::Builder::new().spawn(move || self.keep_fresh(held, host)).map(drop)
     }
 
-    /// Puts a new token into the file whenever the old one has little left, until there is no file any more. A server that
-    /// fails is asked again after pauses that grow; the file stays as it is until then.
+    /// Writes a new token into the file whenever the old one has little validity left.
+    ///
+    /// After a failure it tries again, with pauses that grow. Until then the file keeps the old token. It returns
+    /// when the file is gone.
     fn keep_fresh(&self, mut held: LiveToken, host: &dyn Host) {
         let random = RandomState::new();
         let mut attempts: u32 = 0;
         let mut pause = Duration::ZERO;
         loop {
             let life = validity_of(&held, host);
-            let nap = match pause.is_zero() {
-                true => due_in(life, self.want.preferred_validity).max(first_pause(life)),
-                // The broker has its own pause, and goes to the server regardless once the token is no longer usable.
-                false => match life.usable() {
-                    true => pause.min(life.left().saturating_sub(life.margin()) + Duration::from_millis(1)),
-                    false => pause,
-                },
+            let wait = if pause.is_zero() {
+                due_in(life, self.want.preferred_validity).max(first_pause(life))
+            } else if life.usable() {
+                // The broker pauses after a failure, too. It fetches despite the pause once the token is no
+                // longer usable.
+                pause.min(life.left().saturating_sub(life.margin()) + Duration::from_millis(1))
+            } else {
+                pause
             };
-            sleep(nap, host);
-            if locked(&self.shared.file).is_none() {
+            sleep(wait, host);
+            if lock(&self.shared.file).is_none() {
                 return;
             }
             if self.renew(&mut held, host) {
@@ -259,9 +267,9 @@ impl Renewer {
         }
     }
 
-    /// Whether there is a new token and it is in the file.
+    /// Fetches a token and writes it into the file. Returns whether the file holds a new token.
     fn renew(&self, held: &mut LiveToken, host: &dyn Host) -> bool {
-        let guard = locked(&self.shared.renewal);
+        let guard = lock(&self.shared.renewal);
         let answer = Session::new(&self.profile, host).token(&self.want);
         drop(guard);
         supervise::look_again();
@@ -273,7 +281,7 @@ impl Renewer {
                 return false;
             }
         };
-        let file = locked(&self.shared.file);
+        let file = lock(&self.shared.file);
         let Some(file) = &*file else { return true };
         match file.replace(&newer.token) {
             Ok(()) => {
@@ -289,34 +297,37 @@ impl Renewer {
     }
 }
 
-/// The life of a token at this moment.
+/// Returns the validity of a token at this moment.
 fn validity_of(held: &LiveToken, host: &dyn Host) -> Validity {
     let life = held.validity.unwrap_or(Validity { lifetime: UNKNOWN_LIFETIME, age: Duration::ZERO });
     let passed = host.now().since(held.now, || true).unwrap_or(life.lifetime);
     Validity { age: life.age.saturating_add(passed), ..life }
 }
 
-/// When the next token should be fetched.
+/// Returns the time until the next token should be fetched.
 fn due_in(life: Validity, preferred_validity: Duration) -> Duration {
     life.left().saturating_sub(preferred_validity.min(life.lifetime / 2)) + Duration::from_millis(1)
 }
 
-/// The first pause after a failure, and the shortest between two renewals: a second, or less for a token that has only a
-/// few.
+/// Returns the first pause after a failure, which is also the shortest time between two renewals.
+///
+/// It is one second, or a twentieth of the lifetime if that is less, and at least 50 ms.
 fn first_pause(life: Validity) -> Duration {
     (life.lifetime / 20).clamp(Duration::from_millis(50), Duration::from_secs(1))
 }
 
-/// Sleeps, by the clocks: a machine that was suspended finds out soon after it wakes.
-fn sleep(nap: Duration, host: &dyn Host) {
+/// Sleeps until `duration` has passed on the clocks.
+///
+/// A suspend of the machine counts: at most [`LONGEST_SLEEP`] after it, the thread looks at the clocks again.
+fn sleep(duration: Duration, host: &dyn Host) {
     let start = host.now();
     loop {
-        let passed = host.now().since(start, || true).unwrap_or(nap);
-        let left = nap.saturating_sub(passed);
+        let passed = host.now().since(start, || true).unwrap_or(duration);
+        let left = duration.saturating_sub(passed);
         if left.is_zero() {
             return;
         }
-        std::thread::sleep(left.min(NAP));
+        std::thread::sleep(left.min(LONGEST_SLEEP));
     }
 }
 
@@ -325,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_variables() {
+    fn variable_with_malformed_name_is_refused() {
         for good in ["RUNAI_TOKEN", "_x", "a1", "BEARER_TOKEN"] {
             assert_eq!(variable(good).as_deref(), Ok(good));
         }
@@ -334,8 +345,9 @@ mod tests {
         }
     }
 
+    /// A renewal is due when ten minutes are left, or half the lifetime if that is less.
     #[test]
-    fn a_token_is_renewed_with_ten_minutes_or_half_its_life_left() {
+    fn renewal_time_follows_lifetime_and_age() {
         // lifetime, age, due in: all in seconds
         for (lifetime, age, wanted) in [(3600, 0, 3000), (3600, 3000, 0), (300, 0, 150), (2, 0, 1), (3600, 9999, 0)] {
             let life = Validity { lifetime: Duration::from_secs(lifetime), age: Duration::from_secs(age) };
@@ -344,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_are_short_where_tokens_are() {
+    fn first_pause_shrinks_with_the_lifetime() {
         let first = |seconds| first_pause(Validity { lifetime: Duration::from_secs(seconds), age: Duration::ZERO });
         assert_eq!(first(3600), Duration::from_secs(1));
         assert_eq!(first(2), Duration::from_millis(100));

@@ -1,4 +1,4 @@
-//! `login`: from what Run:ai gave a user to a profile that works.
+//! `login`: makes a profile that works from the values that Run:ai gave the user.
 
 mod questions;
 
@@ -26,7 +26,7 @@ use questions::Questions;
 pub static SUBCOMMAND: Subcommand =
     Subcommand { name: "login", program_names: &[], grammar, run, usage_error: Reply::from };
 
-/// The options of `login` that are a key of the profile: the key, the option, what stands for the value, and what it is.
+/// The options that set a key of the profile: key, option, placeholder of the value, help.
 const LOGIN_TEXTS: [(&str, &str, &str, &str); 8] = [
     ("url", "url", "URL", "The control plane: the address of Run:ai in the browser"),
     ("realm", "realm", "REALM", "The realm (Settings > General > Researcher Authentication)"),
@@ -93,14 +93,14 @@ fn options(login: &ArgMatches) -> Login {
     }
 }
 
-/// What the command line of `login` says.
+/// The options of `login`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Login {
-    /// The options that are a key of the profile with a text, by that key.
+    /// The options that set a key of the profile, each with its value.
     texts: Vec<(&'static str, String)>,
-    /// `--host`, as often as it stands there.
+    /// Every `--host`.
     hosts: Vec<String>,
-    /// Where the secret comes from.
+    /// Where `login` gets the secret.
     secret: SecretInput,
     /// `--store`.
     store: Store,
@@ -109,7 +109,7 @@ struct Login {
 /// Where `login` gets the secret.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum SecretInput {
-    /// Somebody types it.
+    /// The user types it.
     #[default]
     Prompt,
     /// `--secret-stdin`.
@@ -118,13 +118,13 @@ enum SecretInput {
     File(PathBuf),
 }
 
-/// Where `login` puts the secret.
+/// Where `login` keeps the secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Store {
     /// The keyring of the operating system.
     #[default]
     Keyring,
-    /// A file beside the configuration, which only this user may read.
+    /// A file beside the configuration that only this user may read.
     File,
 }
 
@@ -132,7 +132,7 @@ impl Store {
     /// The names on the command line.
     const NAMES: [&'static str; 2] = ["keyring", "file"];
 
-    /// The one called `name`.
+    /// Returns the place called `name`.
     fn named(name: &str) -> Option<Store> {
         match name {
             "keyring" => Some(Store::Keyring),
@@ -142,14 +142,17 @@ impl Store {
     }
 }
 
-/// What a profile is called if nobody says.
+/// Name of the profile if neither the user nor the configuration names one.
 const NAME: &str = "default";
 
-/// How long the proof may take: somebody waits for it and would rather have an answer.
-const PROOF: Duration = Duration::from_secs(30);
+/// Time limit of one token request.
+///
+/// It is long, because a user waits for it and prefers a late answer to an early error.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes a profile, proves it with one token, and only then keeps secret and profile.
-/// Where something stands in the way, nothing is changed.
+/// Makes a profile, gets one token with it, and only then saves the secret and the profile.
+///
+/// If it gets no token, it changes nothing.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let login = &options(matches);
     let (choice, host) = (&context.choice, context.host);
@@ -157,21 +160,21 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let (profiles, default) = file.profiles()?;
     let name = choice.profile.clone().or_else(|| host.var("RUNAI_PROFILE")).or(default);
     let name = name.unwrap_or_else(|| NAME.to_owned());
-    let beside = secret_file_beside_config(&file, &name);
+    let secret_path = secret_file_beside_config(&file, &name);
     if login.store == Store::File {
-        check_secret_file(&beside, &name, &profiles)?;
+        check_secret_file(&secret_path, &name, &profiles)?;
     }
     let before = profiles.into_iter().find(|profile| profile.name == name);
 
-    let asking = Questions { login, file: &file, profile: &name, host };
+    let questions = Questions { login, file: &file, profile: &name, host };
     let mut terminal = None;
-    let texts = asking.texts(&mut terminal)?;
-    let hosts = asking.hosts()?;
-    let secret = asking.secret(&mut terminal)?;
+    let texts = questions.texts(&mut terminal)?;
+    let hosts = questions.hosts()?;
+    let secret = questions.secret(&mut terminal)?;
 
     let source = match login.store {
         Store::Keyring => json!({ "keyring": true }),
-        Store::File => json!({ "file": beside }),
+        Store::File => json!({ "file": secret_path }),
     };
     let mut values: Vec<(&str, Value)> = texts.iter().map(|(key, value)| (*key, json!(value))).collect();
     values.extend([("client_secret", source), ("client_assertion", Value::Null)]);
@@ -181,25 +184,25 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     save(&file, &profile, &secret, login.store, before.as_ref(), host)?;
     Session::new(&profile, host).keep(&grant);
 
-    let mut said =
+    let mut report =
         format!("Profile {name}: {} at {} (api {})\n", profile.client_id, profile.endpoint, profile.api.name());
-    said += &match grant.access.lifetime {
+    report += &match grant.access.lifetime {
         Some(life) => format!("  token:  got one, it lives for {}\n", words(life)),
         None => "  token:  got one; the server does not say how long it lives, so none is kept\n".to_owned(),
     };
-    said += &match login.store {
+    report += &match login.store {
         Store::Keyring => "  secret: in the keyring\n".to_owned(),
-        Store::File => format!("  secret: in {}, which only you may read\n", beside.display()),
+        Store::File => format!("  secret: in {}, which only you may read\n", secret_path.display()),
     };
-    said += &format!("  config: {}\n", file.path().display());
+    report += &format!("  config: {}\n", file.path().display());
     if host.var("RUNAI_CLIENT_ID").is_some() {
-        said += "  note:   RUNAI_CLIENT_ID is set, so a call that names no profile uses the environment instead\n";
+        report += "  note:   RUNAI_CLIENT_ID is set, so a call that names no profile uses the environment instead\n";
     }
-    said += "Next: runai-credential setup kubectl, setup git or setup docker; runai-credential doctor if anything is wrong\n";
-    Ok(Reply::of(said))
+    report += "Next: runai-credential setup kubectl, setup git or setup docker; runai-credential doctor if anything is wrong\n";
+    Ok(Reply::of(report))
 }
 
-/// Finds out by what `api` the control plane takes the client, unless that was said.
+/// Finds an `api` by which the control plane accepts the client, unless the profile names one.
 fn find_working_api(
     file: ConfigFile,
     name: &str,
@@ -207,8 +210,8 @@ fn find_working_api(
     secret: &Secret,
     host: &dyn Host,
 ) -> Result<(ConfigFile, Profile, Grant)> {
-    let said = |key: &str| values.iter().any(|(known, value)| *known == key && !value.is_null());
-    let candidates: &[Api] = match (said("api") || said("token_url"), said("realm")) {
+    let is_given = |key: &str| values.iter().any(|(known, value)| *known == key && !value.is_null());
+    let candidates: &[Api] = match (is_given("api") || is_given("token_url"), is_given("realm")) {
         (true, _) => &[],
         (false, true) => &[Api::Keycloak, Api::V2, Api::V1, Api::AppToken],
         (false, false) => &[Api::V2, Api::V1, Api::AppToken],
@@ -216,18 +219,18 @@ fn find_working_api(
     let file = file.with(name, values)?;
     if candidates.is_empty() {
         let profile = file.profile(name)?;
-        let grant = issuer::probe(&profile, secret, host, Deadline::after(PROOF))?.outcome?;
+        let grant = issuer::probe(&profile, secret, host, Deadline::after(PROBE_TIMEOUT))?.outcome?;
         return Ok((file, profile, grant));
     }
     let mut first = None;
     for api in candidates {
         let mut file = file.clone().with(name, &[("api", json!(api.name()))])?;
         let profile = file.profile(name)?;
-        let probe = issuer::probe(&profile, secret, host, Deadline::after(PROOF))?;
+        let probe = issuer::probe(&profile, secret, host, Deadline::after(PROBE_TIMEOUT))?;
         let error = match probe.outcome {
             Ok(grant) => {
-                // The default is not written down, and a realm that the endpoint does not know would mislead.
-                let is_default = matches!((api, said("realm")), (Api::Keycloak, true) | (Api::V2, false));
+                // The default `api` is not written. A realm that this `api` does not use would mislead.
+                let is_default = matches!((api, is_given("realm")), (Api::Keycloak, true) | (Api::V2, false));
                 let tidy: &[(&str, Value)] = match (is_default, api) {
                     (true, _) => &[("api", Value::Null)],
                     (false, Api::Keycloak) => &[],
@@ -240,21 +243,24 @@ fn find_working_api(
             Err(error) => error,
         };
         host.note(|| format!("login: not by {}: {}", api.name(), error.what));
-        // Nobody answered: the other paths lead to the same server. Or somebody who knows the realm said no.
-        let is_over = probe.status.is_none() || (*api == Api::Keycloak && error.kind == Kind::Denied);
+        // Without an answer, the other paths would fail as well: they are on the same server. A refusal by
+        // Keycloak is final, because Keycloak knows the realm.
+        let is_final = probe.status.is_none() || (*api == Api::Keycloak && error.kind == Kind::Denied);
         let is_better =
             error.kind == Kind::Denied && first.as_ref().is_none_or(|first: &Error| first.kind != Kind::Denied);
         if first.is_none() || is_better {
             first = Some(error);
         }
-        if is_over {
+        if is_final {
             break;
         }
     }
     Err(first.unwrap_or_else(|| Error::unreachable("no token endpoint was tried", "name one with --api")))
 }
 
-/// Keeps the secret, then the profile; if the second fails, the first is undone.
+/// Saves the secret, then the profile.
+///
+/// If the profile cannot be saved, a new secret is removed again. A secret that replaced another one stays.
 fn save(
     file: &ConfigFile,
     profile: &Profile,
@@ -281,14 +287,15 @@ fn save(
         _ => entry.store(secret.expose(), host)?,
     }
     file.save().inspect_err(|_| {
-        if store == Store::Keyring && !had_entry {
+        // Another profile may read the same entry.
+        if store == Store::Keyring && !had_entry && !is_shared(file, profile, host).unwrap_or(true) {
             let _ = entry.remove(host);
         }
         if let Some(path) = new_file {
             let _ = std::fs::remove_file(path);
         }
     })?;
-    // What the profile kept in another place is of no use any more.
+    // The profile no longer needs the secret in its former place.
     let file_before = before
         .and_then(|before| secret_file(before).filter(|path| **path == secret_file_beside_config(file, &before.name)));
     if let Some(path) = file_before.filter(|_| store == Store::Keyring) {
@@ -302,7 +309,7 @@ fn save(
     Ok(())
 }
 
-/// The file in which `login` keeps a secret that is not to go to a keyring. Any other file is somebody else's.
+/// Returns the file for the secret with `--store file`. `login` and `logout` remove no other file.
 pub(super) fn secret_file_beside_config(file: &ConfigFile, profile: &str) -> PathBuf {
     file.path().with_file_name(format!("{}.secret", profile.replace('/', "_")))
 }
@@ -315,10 +322,10 @@ fn secret_file(profile: &Profile) -> Option<&PathBuf> {
     }
 }
 
-/// Checks that `--store file` may write `path`: there is nothing yet, or this profile alone reads it already.
+/// Checks that `--store file` may write `path`: there is no file, or only this profile reads it.
 ///
-/// Two names of profiles may lead to one path (`a/b` and `a_b`), and a file may have been put there by hand. Another profile
-/// would send the new secret to its own endpoint.
+/// Two profile names may yield one path (`a/b` and `a_b`). Then the other profile would send the new secret
+/// to its own endpoint. The user may also have put a file there by hand.
 fn check_secret_file(path: &Path, name: &str, profiles: &[Profile]) -> Result<()> {
     let readers = || profiles.iter().filter(|profile| secret_file(profile).is_some_and(|file| file == path));
     if let Some(other) = readers().find(|profile| profile.name != name) {
@@ -336,11 +343,12 @@ fn check_secret_file(path: &Path, name: &str, profiles: &[Profile]) -> Result<()
     Ok(())
 }
 
+/// Whether the profile reads its secret from the keyring.
 pub(super) fn is_in_keyring(profile: &Profile) -> bool {
     matches!(profile.proof, Proof::Secret(Source::Keyring, _))
 }
 
-/// Whether another profile of the file reads the same entry of the keyring.
+/// Whether another profile of the file reads the same keyring entry.
 pub(super) fn is_shared(file: &ConfigFile, profile: &Profile, host: &dyn Host) -> Result<bool> {
     let entry = profile.keyring_entry(host);
     let (profiles, _) = file.profiles()?;
@@ -348,7 +356,7 @@ pub(super) fn is_shared(file: &ConfigFile, profile: &Profile, host: &dyn Host) -
     Ok(others.any(|other| other.keyring_entry(host) == entry))
 }
 
-/// A lifetime in words.
+/// Returns a lifetime for people, in seconds, minutes or hours.
 fn words(life: Duration) -> String {
     match life.as_secs() {
         seconds @ 0..=119 => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! What `login` asks for, and the answers, each checked as the configuration would.
+//! The values that `login` needs. Each is checked by the rules of the configuration.
 
 use serde_json::{Value, json};
 
@@ -11,11 +11,13 @@ use crate::os::files::{self, Trust};
 use crate::profile::{Draft, remedy};
 use crate::secret::{MAX_SECRET, Secret};
 
-/// Finds out what `login` needs to know: from the command line, the profile that is there, or the person at the terminal.
+/// Collects the values that `login` needs.
+///
+/// They come from the command line, the existing profile, or the user at the terminal.
 pub struct Questions<'a> {
     /// The command line.
     pub login: &'a Login,
-    /// The configuration as it is.
+    /// The configuration before `login`.
     pub file: &'a ConfigFile,
     /// The name of the profile.
     pub profile: &'a str,
@@ -24,7 +26,12 @@ pub struct Questions<'a> {
 }
 
 impl Questions<'_> {
-    /// The texts of the profile, checked one by one.
+    /// Returns the string values of the profile, each checked by itself.
+    ///
+    /// Asks the user for missing ones.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a wrong option, or if the user cannot be asked.
     pub fn texts(&self, terminal: &mut Option<Box<dyn Terminal>>) -> Result<Vec<(&'static str, String)>> {
         let mut texts = Vec::new();
         for (key, value) in &self.login.texts {
@@ -56,7 +63,7 @@ impl Questions<'_> {
                 continue;
             }
             loop {
-                let answer = self.person(terminal, key)?.ask(question).map_err(|error| unanswered(&error))?;
+                let answer = self.terminal_for(terminal, key)?.ask(question).map_err(|error| unanswered(&error))?;
                 if answer.is_empty() && key == "realm" {
                     break;
                 }
@@ -67,12 +74,12 @@ impl Questions<'_> {
                     }
                     Err(error) => {
                         let again = format!("{}; {}\n", error.what, error.hint);
-                        self.person(terminal, key)?.show(&again).map_err(|error| unanswered(&error))?;
+                        self.terminal_for(terminal, key)?.show(&again).map_err(|error| unanswered(&error))?;
                     }
                 }
             }
         }
-        // What was said before stays said, so that the proof is of the whole profile.
+        // Values of the existing profile stay, so that the token request tests the whole profile.
         for key in ["realm", "api", "token_url"] {
             if let Some(Value::String(value)) = self.file.value(self.profile, key).filter(|_| !has_text(&texts, key)) {
                 texts.push((key, value));
@@ -81,7 +88,7 @@ impl Questions<'_> {
         Ok(texts)
     }
 
-    /// The hosts that are there and those of the command line, if there are any of these.
+    /// Returns the hosts of the existing profile and of `--host`, or `None` without `--host`.
     pub fn hosts(&self) -> Result<Option<Vec<Value>>> {
         if self.login.hosts.is_empty() {
             return Ok(None);
@@ -102,7 +109,7 @@ impl Questions<'_> {
         Ok(Some(hosts))
     }
 
-    /// The secret, from where the command line says.
+    /// Reads the secret from the place that the command line names.
     pub fn secret(&self, terminal: &mut Option<Box<dyn Terminal>>) -> Result<Secret> {
         let hint = "give the application's secret alone, on one line of printable ASCII, at most 8 KiB";
         let (bytes, from) = match &self.login.secret {
@@ -126,18 +133,21 @@ impl Questions<'_> {
                 (bytes, "in the file")
             }
             SecretInput::Prompt => {
-                let asked = self
-                    .person(terminal, "client_secret")?
+                let answer = self
+                    .terminal_for(terminal, "client_secret")?
                     .ask_secret("Secret (shown once when the application was made; what you type is not shown): ")
                     .map_err(|error| unanswered(&error))?;
-                (asked.into_bytes(), "that was typed")
+                (answer.into_bytes(), "that was typed")
             }
         };
         Secret::new(&bytes, MAX_SECRET).map_err(|fault| Error::config(format!("the secret {from} {fault}"), hint))
     }
 
-    /// The person who is asked for `key`, if there is one.
-    fn person<'t>(&self, terminal: &'t mut Option<Box<dyn Terminal>>, key: &str) -> Result<&'t mut dyn Terminal> {
+    /// Returns the terminal, to ask the user for `key`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] if there is no terminal.
+    fn terminal_for<'t>(&self, terminal: &'t mut Option<Box<dyn Terminal>>, key: &str) -> Result<&'t mut dyn Terminal> {
         if terminal.is_none() {
             *terminal = self.host.terminal();
         }
@@ -159,7 +169,7 @@ fn has_text(texts: &[(&str, String)], key: &str) -> bool {
     texts.iter().any(|(known, _)| *known == key)
 }
 
-/// Checks one value as the configuration would.
+/// Checks one value by the rules of the configuration.
 fn check(key: &'static str, value: &str) -> Result<()> {
     Draft::default().text(key, value.into()).map_err(|fault| {
         let shown = if value.contains('@') { String::new() } else { format!(" {value:?}") };

@@ -1,18 +1,18 @@
-//! What `doctor` looks at in the configuration of docker.
+//! The findings of `doctor` in the configuration of docker.
 
 use std::path::Path;
 
 use serde_json::Value;
 
+use super::wire::Server;
 use crate::error::{Error, Kind};
 use crate::helpers::check::{Finding, Report};
-use crate::origin::Origin;
 use crate::os::files::{self, Trust};
 use crate::os::process;
 use crate::profile::Profile;
 use crate::session::Choice;
 
-/// The keys of docker's configuration that lead to us.
+/// Checks the keys of docker's configuration that name this program.
 pub fn check(profile: Option<&Profile>, choice: &Choice, report: &mut Report<'_>) {
     let host = report.host;
     let folder = super::folder(host);
@@ -49,11 +49,11 @@ pub fn check(profile: Option<&Profile>, choice: &Choice, report: &mut Report<'_>
     }
     let profiles = choice.profiles(host);
     let is_known = |registry: &str| {
-        // Whose host it is cannot be said of a configuration that is broken, which is a fault of its own.
+        // A broken configuration does not show which profile has the host. It is a fault of its own.
         let Ok(profiles) = &profiles else { return true };
-        let url = if registry.contains("://") { registry.to_owned() } else { format!("https://{registry}") };
-        let origin = Origin::parse(&url);
-        origin.is_ok_and(|origin| profiles.iter().chain(profile).any(|profile| profile.hosts.contains(&origin)))
+        let Ok(server) = Server::read(registry.as_bytes()) else { return false };
+        let mut hosts = profiles.iter().chain(profile).flat_map(|profile| &profile.hosts);
+        hosts.any(|host| server.origins.contains(host))
     };
     match ours.iter().find(|registry| !is_known(registry)) {
         Some(registry) => {

@@ -1,7 +1,8 @@
 //! `docker`: credentials for a registry.
 //!
-//! docker shows nothing of what a helper answers but its credentials and goes on without any; skopeo stops and shows the
-//! answer. So what fails here is said on both streams, and only a server that is really nobody's is "not found".
+//! After an error docker continues without credentials and does not show the answer; skopeo stops and shows
+//! it. So an error goes to standard output and to standard error. The answer is "not found" only if no
+//! profile has the server.
 
 mod check;
 mod setup;
@@ -25,9 +26,9 @@ use crate::reply::Reply;
 use crate::session::{Choice, Session};
 use crate::subcommand::{Context, Subcommand};
 use crate::token::{Bearer, LiveToken, Validity};
-use wire::{IDENTITY_TOKEN, MAX_REQUEST, Offered, Refusal, Server, Verb};
+use wire::{IDENTITY_TOKEN, MAX_REQUEST, Refusal, Server, StoreRequest, Verb};
 
-/// The helper.
+/// The helper of docker.
 pub static HELPER: Helper = Helper {
     subcommand: Subcommand { name: "docker", program_names: &["docker-credential-runai"], grammar, run, usage_error },
     refuse_others: None,
@@ -60,20 +61,20 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     })
 }
 
-/// The folder of docker's configuration, which `DOCKER_CONFIG` may name.
+/// Returns the folder of docker's configuration: `$DOCKER_CONFIG`, else `~/.docker`.
 fn folder(host: &dyn Host) -> Option<PathBuf> {
     host.dir("DOCKER_CONFIG").or_else(|| folders::home(host).map(|home| home.join(".docker")))
 }
 
-/// The verb of the arguments. Alone, `-v` asks for the version, as it does of every such helper.
+/// Returns the verb in the arguments. `-v` alone means `version`, as for every docker credential helper.
 fn verb(matches: &ArgMatches) -> Option<Verb> {
     let named = matches.get_one::<String>("verb").and_then(|name| Verb::named(name));
     let is_version = matches.get_flag("version") || matches.get_flag("verbose");
     named.or(is_version.then_some(Verb::Version))
 }
 
-/// BuildKit keeps what it is given for ten minutes.
-const CLIENT_KEEPS: Duration = Duration::from_secs(600);
+/// How long BuildKit keeps credentials. A token should live at least that long.
+const BUILDKIT_CACHE_TIME: Duration = Duration::from_secs(600);
 
 /// Answers a client of docker's protocol.
 fn answer(verb: Verb, choice: &Choice, host: &dyn Host) -> Reply {
@@ -87,7 +88,9 @@ fn answer(verb: Verb, choice: &Choice, host: &dyn Host) -> Reply {
     answered.unwrap_or_else(|refusal| Reply { stderr: refusal.lines(), status: 1, ..Reply::of(refusal.answer()) })
 }
 
-/// Answers arguments that make no sense. No client writes such, so this is for the eyes of people; the exit status is docker's.
+/// Answers wrong arguments.
+///
+/// No client sends them, so the text is for a user. The exit status is 1, as in docker's protocol.
 fn usage_error(error: Error) -> Reply {
     let error = Error::new(error.kind, error.what, USAGE);
     Reply { stderr: error.lines(), status: 1, ..Reply::default() }
@@ -110,44 +113,50 @@ fn get(choice: &Choice, host: &dyn Host) -> Result<Reply, Refusal> {
     }
     let want = TokenRequirements {
         bearer: choice.bearer(&profile),
-        preferred_validity: CLIENT_KEEPS,
+        preferred_validity: BUILDKIT_CACHE_TIME,
         min_validity: None,
         exclude: None,
-        // docker asks several times in one command.
+        // One docker command calls the helper several times, so a second call does not mean a rejected token.
         detect_rejection: false,
     };
     let held = Session::new(&profile, host).token(&want)?;
     Ok(Reply::of(server.answer(&profile.username, &held)))
 }
 
-/// `docker login HOST` asks for the credentials, tries them, and has them stored. That is granted, and nothing is written;
-/// whoever brings something else must not believe that it was kept.
+/// Accepts the token of this program without writing it, and refuses all other credentials.
+///
+/// `docker login HOST` gets the credentials from the helper, tries them, and then stores them. A user who
+/// stores other credentials gets an error, and so does not believe that this program keeps them.
 fn store(choice: &Choice, host: &dyn Host) -> Result<Reply, Refusal> {
-    let offered = Offered::read(&request(host)?)?;
+    let offered = StoreRequest::read(&request(host)?)?;
     let server = &offered.server;
     let Some(profile) = owner(server, choice, host)? else {
         let what = format!("this helper keeps no passwords, and {server} is none of its hosts");
         let hint = "use another helper for that registry: name it in credHelpers or credsStore of docker's config.json";
         return Err(Refusal::from(Error::new(Kind::NotOurs, what, hint)));
     };
-    let served = served(&profile, choice, host);
-    if served.is_some_and(|held| offered.is(&held.token)) {
+    if usable_token(&profile, choice, host).is_some_and(|held| offered.has_token(&held.token)) {
         return Ok(Reply::default());
     }
-    let what = format!("this helper keeps no passwords: it has a token for {server} by itself, and this is not that");
+    let what = format!(
+        "this helper keeps no passwords: it gets the token for {server} itself, and the given secret is not that token"
+    );
     let hint = format!("nothing has to be stored; docker login {server} without a user or a password tries the token");
     Err(Refusal::from(Error::new(Kind::Usage, what, hint)))
 }
 
-/// Drops the token of a server, so that the next call gets another one. What is nobody's has been erased already.
+/// Removes the cached token for a server, so that the next call gets another one.
+///
+/// If no profile has the server, there is nothing to remove. That is a success.
 fn erase(choice: &Choice, host: &dyn Host) -> Result<Reply, Refusal> {
     let server = Server::read(&request(host)?)?;
     let profiles = match choice.profiles(host) {
         Ok(profiles) => profiles,
-        // There is nothing that the client could do about it; the user may want to.
+        // Only the user can correct the configuration, so the error is for the user and not for the client.
         Err(error) => return Ok(Reply { stderr: error.lines(), ..Reply::default() }),
     };
-    for profile in profiles.iter().filter(|profile| server.spelled.iter().any(|origin| profile.hosts.contains(origin)))
+    for profile in
+        profiles.iter().filter(|profile| server.either_scheme.iter().any(|origin| profile.hosts.contains(origin)))
     {
         let session = Session::new(profile, host);
         for bearer in Bearer::ALL {
@@ -159,11 +168,11 @@ fn erase(choice: &Choice, host: &dyn Host) -> Result<Reply, Refusal> {
     Ok(Reply::default())
 }
 
-/// The servers that [`get`] would answer for at once.
+/// Lists the servers for which [`get`] would return a token without a request.
 ///
-/// A legacy build asks for everything that is listed and throws the credentials of all registries away if one of these
-/// calls fails, or this one. So what is not certain is not listed, and a broken configuration is an empty list: its error
-/// goes to the user alone.
+/// A legacy build calls `get` for every listed server. If one of these calls or `list` itself fails, it drops
+/// the credentials of all registries. So only servers with a usable cached token are listed. For a broken
+/// configuration the list is empty, and the error goes to standard error.
 fn list(choice: &Choice, host: &dyn Host) -> Reply {
     let profiles = match choice.profiles(host) {
         Ok(profiles) => profiles,
@@ -177,7 +186,7 @@ fn list(choice: &Choice, host: &dyn Host) -> Reply {
     }
     let mut users = BTreeMap::new();
     for profile in profiles.iter().filter(|profile| profile.username != IDENTITY_TOKEN) {
-        if served(profile, choice, host).is_none() {
+        if usable_token(profile, choice, host).is_none() {
             continue;
         }
         for name in profile.hosts.iter().map(wire::name) {
@@ -191,7 +200,7 @@ fn list(choice: &Choice, host: &dyn Host) -> Reply {
     Reply::of(wire::listing(&users))
 }
 
-/// Reads the request.
+/// Reads the request from standard input.
 fn request(host: &dyn Host) -> Result<Vec<u8>> {
     const HINT: &str = "let docker start this command, or pipe the registry's name in, such as registry.acme.example";
     let bytes = read_request(MAX_REQUEST, HINT, host)?;
@@ -201,7 +210,10 @@ fn request(host: &dyn Host) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The one profile whose token may go to the server; `None` if that is nobody's.
+/// Returns the profile whose token may go to the server, or `None` if no profile has the server.
+///
+/// # Errors
+/// [`Kind::Ambiguous`] if two profiles have it, and as for [`Choice::profile_for`].
 fn owner(server: &Server, choice: &Choice, host: &dyn Host) -> Result<Option<Profile>> {
     let mut owner: Option<Profile> = None;
     for origin in &server.origins {
@@ -221,8 +233,8 @@ fn owner(server: &Server, choice: &Choice, host: &dyn Host) -> Result<Option<Pro
     Ok(owner)
 }
 
-/// The token that [`get`] would answer with at once.
-fn served(profile: &Profile, choice: &Choice, host: &dyn Host) -> Option<LiveToken> {
+/// Returns the token with which [`get`] would answer without a request.
+fn usable_token(profile: &Profile, choice: &Choice, host: &dyn Host) -> Option<LiveToken> {
     let cached = Session::new(profile, host).cached(choice.bearer(profile));
     cached.filter(|held| held.validity.is_some_and(Validity::usable))
 }
@@ -239,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn verbs_of_the_command_line() {
+    fn verb_is_read_from_the_command_line() {
         for (line, wanted, verbose) in [
             ("rc docker get", Verb::Get, false),
             ("/usr/bin/docker-credential-runai store", Verb::Store, false),
@@ -250,13 +262,13 @@ mod tests {
             ("docker-credential-runai -v", Verb::Version, true),
             ("rc docker --version", Verb::Version, false),
         ] {
-            let Ok(asked) = cli::parse(&args(line)) else { panic!("{line}") };
-            assert_eq!((verb(asked.arguments()), asked.verbose), (Some(wanted), verbose), "{line}");
+            let Ok(invocation) = cli::parse(&args(line)) else { panic!("{line}") };
+            assert_eq!((verb(invocation.arguments()), invocation.verbose), (Some(wanted), verbose), "{line}");
         }
     }
 
     #[test]
-    fn usage_errors_have_the_exit_status_of_docker() {
+    fn usage_error_exits_with_dockers_status() {
         for line in [" get get", " gte", " --get", " get --config"] {
             let line = format!("docker-credential-runai{line}");
             let Err((Stop::Usage(error), Some(subcommand))) = cli::parse(&args(&line)) else { panic!("{line}") };
@@ -267,7 +279,7 @@ mod tests {
                 reply.stderr
             );
         }
-        let Ok(asked) = cli::parse(&args("docker-credential-runai")) else { panic!("no verb") };
-        assert_eq!(verb(asked.arguments()), None);
+        let Ok(invocation) = cli::parse(&args("docker-credential-runai")) else { panic!("no verb") };
+        assert_eq!(verb(invocation.arguments()), None);
     }
 }

@@ -1,5 +1,6 @@
-//! docker: a member of `credHelpers` for each registry. docker has no command for it, so the file is changed, and all that
-//! others wrote in it stays as it is.
+//! Setup of docker: an entry in `credHelpers` for each registry.
+//!
+//! docker has no command for that, so setup edits the file. It leaves all other text in the file as it is.
 
 use std::path::PathBuf;
 
@@ -10,15 +11,15 @@ use crate::helpers::plan::{Action, Plan, SetupContext};
 use crate::os::files::{self, Trust};
 use crate::patch;
 
-/// What docker calls us.
+/// Name of this program as a helper of docker.
 const HELPER: &str = "runai";
 
-pub(super) fn plan(scene: &SetupContext<'_>) -> Result<Plan> {
-    let (path, text) = read(scene)?;
-    let link = scene.link("docker-credential-runai")?;
-    let links = scene.links(link.as_ref());
-    let config: Value = parsed(&path, text.as_deref())?;
-    let mut before = match scene.memory {
+pub(super) fn plan(context: &SetupContext<'_>) -> Result<Plan> {
+    let (path, text) = read(context)?;
+    let link = context.link("docker-credential-runai")?;
+    let links = context.links(link.as_ref());
+    let config: Value = parse(&path, text.as_deref())?;
+    let mut before = match context.memory {
         Some(memory) => memory.clone(),
         None => {
             json!({ "path": path, "was_there": text.is_some(), "had_helpers": config.get("credHelpers").is_some(), "registries": {} })
@@ -26,8 +27,8 @@ pub(super) fn plan(scene: &SetupContext<'_>) -> Result<Plan> {
     };
     before["links"] = links;
     let mut changed = text.clone().unwrap_or_default();
-    for host in scene.hosts()? {
-        // docker knows registries by their host; that of a plain one on loopback is written the same way.
+    for host in context.hosts()? {
+        // docker names a registry by host and port, without a scheme. That includes plain http on loopback.
         let registry = host.split_once("://").map_or(host.as_str(), |(_, registry)| registry);
         let found = config["credHelpers"].get(registry);
         if found.is_some_and(|helper| helper == HELPER) {
@@ -46,12 +47,12 @@ pub(super) fn plan(scene: &SetupContext<'_>) -> Result<Plan> {
     Ok(plan)
 }
 
-pub(super) fn undo(scene: &SetupContext<'_>) -> Result<Plan> {
-    let (path, text) = read(scene)?;
+pub(super) fn undo(context: &SetupContext<'_>) -> Result<Plan> {
+    let (path, text) = read(context)?;
     let mut plan = Plan::default();
     if let Some(text) = text {
         let mut changed = text.clone();
-        let before = scene.remembered("registries").and_then(Value::as_object);
+        let before = context.remembered("registries").and_then(Value::as_object);
         for (registry, helper) in before.into_iter().flatten() {
             let at = ["credHelpers", registry];
             let restored = match helper {
@@ -60,24 +61,25 @@ pub(super) fn undo(scene: &SetupContext<'_>) -> Result<Plan> {
             };
             changed = restored.map_err(|error| broken(&path, &error))?;
         }
-        let now = parsed(&path, Some(&changed))?;
+        let now = parse(&path, Some(&changed))?;
         let is_empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
-        if scene.remembered("had_helpers") == Some(&json!(false)) && is_empty(&now["credHelpers"]) {
+        if context.remembered("had_helpers") == Some(&json!(false)) && is_empty(&now["credHelpers"]) {
             changed = patch::remove(&changed, &["credHelpers"]).map_err(|error| broken(&path, &error))?;
         }
-        let now = parsed(&path, Some(&changed))?;
-        plan.actions.push(match scene.remembered("was_there") == Some(&json!(false)) && is_empty(&now) {
-            true => Action::Remove(path),
-            false => Action::Write(path, changed),
+        let now = parse(&path, Some(&changed))?;
+        plan.actions.push(if context.remembered("was_there") == Some(&json!(false)) && is_empty(&now) {
+            Action::Remove(path)
+        } else {
+            Action::Write(path, changed)
         });
     }
-    plan.actions.extend(scene.remembered_links());
+    plan.actions.extend(context.remembered_links());
     Ok(plan)
 }
 
-/// docker's configuration: where it is, and what it says if it is there.
-fn read(scene: &SetupContext<'_>) -> Result<(PathBuf, Option<String>)> {
-    let host = scene.host;
+/// Returns the path of docker's configuration, and its text if the file exists.
+fn read(context: &SetupContext<'_>) -> Result<(PathBuf, Option<String>)> {
+    let host = context.host;
     let folder = super::folder(host);
     let path = folder
         .ok_or_else(|| Error::config("HOME is not set to a full path", "set HOME, or DOCKER_CONFIG"))?
@@ -96,7 +98,7 @@ fn read(scene: &SetupContext<'_>) -> Result<(PathBuf, Option<String>)> {
     }
 }
 
-fn parsed(path: &std::path::Path, text: Option<&str>) -> Result<Value> {
+fn parse(path: &std::path::Path, text: Option<&str>) -> Result<Value> {
     let text = text.filter(|text| !text.trim().is_empty()).unwrap_or("{}");
     serde_json::from_str(text).map_err(|error| broken(path, &error))
 }

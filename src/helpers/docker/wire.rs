@@ -1,7 +1,11 @@
-//! The protocol of `docker-credential-NAME`: docker, BuildKit, skopeo and everything built on go-containerregistry or oras.
+//! The protocol of `docker-credential-NAME`.
 //!
-//! The verb is the one argument, the request comes on standard input and the answer goes to standard output, also that of
-//! a failure, whose exit status is 1. The clients compare three texts exactly; see [`Refusal`].
+//! docker, BuildKit, skopeo and all clients that are built on go-containerregistry or oras speak it.
+//!
+//! The only argument is the verb. The request comes on standard input, and the answer goes to standard
+//! output. An error goes to standard output as well, with exit status 1. The clients compare three error
+//! texts exactly; see [`Refusal`].
+//!
 //! Source: docker/docker-credential-helpers, `credentials/*.go` and `client/*.go`.
 
 use std::borrow::Cow;
@@ -14,25 +18,26 @@ use crate::error::{Error, Kind};
 use crate::origin::Origin;
 use crate::token::{LiveToken, Token};
 
-/// Most bytes of a request: what the helpers of docker themselves take as a line.
+/// Maximum size of a request in bytes: the longest line that docker's own helpers accept.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
-/// The user name by which docker means that the secret is an identity token, to be traded at a token server, which ours is
-/// not.
+/// The user name that marks the secret as an identity token.
+///
+/// docker trades an identity token for a bearer token at a token server. Our token is no identity token.
 pub const IDENTITY_TOKEN: &str = "<token>";
 
-/// What is asked.
+/// The request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// The credentials for a server.
+    /// Returns the credentials for a server.
     Get,
-    /// Keep credentials.
+    /// Stores credentials.
     Store,
-    /// Forget the credentials for a server.
+    /// Removes the credentials for a server.
     Erase,
-    /// The servers for which there are credentials.
+    /// Lists the servers for which there are credentials.
     List,
-    /// Which program this is.
+    /// Prints the name and version of the program.
     Version,
 }
 
@@ -40,7 +45,7 @@ impl Verb {
     /// The names on the command line.
     pub const NAMES: [&'static str; 5] = ["get", "store", "erase", "list", "version"];
 
-    /// The one called `name`.
+    /// Returns the verb called `name`.
     pub fn named(name: &str) -> Option<Verb> {
         match name {
             "get" => Some(Verb::Get),
@@ -53,16 +58,16 @@ impl Verb {
     }
 }
 
-/// Why a request is not granted.
+/// Why a request is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The server is nobody's; the client goes on without credentials and says nothing.
+    /// No profile has the server. The client continues without credentials and shows nothing.
     NotFound,
     /// The request names no server.
     NoServer,
-    /// Credentials to be kept have no user.
+    /// The credentials of [`Verb::Store`] have no user name.
     NoUsername,
-    /// Anything else: the client must not take it for one of the above.
+    /// Any other error. Its text must differ from the three texts that the clients compare.
     Failed(Error),
 }
 
@@ -73,7 +78,9 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
-    /// The text for standard output, a line: the first three are those that the clients compare with.
+    /// Returns the line for standard output.
+    ///
+    /// The clients compare the first three texts exactly (`credentials/error.go`).
     pub fn answer(&self) -> String {
         let text = match self {
             Refusal::NotFound => "credentials not found in native keychain",
@@ -84,7 +91,7 @@ impl Refusal {
         format!("{text}\n")
     }
 
-    /// What the user has to know besides, for standard error: docker shows nothing of the answer.
+    /// Returns the text for standard error. It is for the user, because docker does not show the answer.
     pub fn lines(&self) -> String {
         match self {
             Refusal::Failed(error) => error.lines(),
@@ -93,19 +100,21 @@ impl Refusal {
     }
 }
 
-/// The server that a request is about.
+/// The server in a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Server {
-    /// As the client wrote it, without the white space around.
+    /// The server as the client wrote it, without surrounding white space.
     url: String,
-    /// The origins that its credentials would go to; none if clients could differ on which.
+    /// The origins that may receive its credentials. Empty if clients could read the server differently.
     pub origins: Vec<Origin>,
-    /// The origins of either scheme: `docker logout` erases under every spelling that credentials were ever kept under.
-    pub spelled: Vec<Origin>,
+    /// The https and the http origin of the host.
+    ///
+    /// `docker logout` erases every spelling under which it may have stored credentials.
+    pub either_scheme: Vec<Origin>,
 }
 
 impl Server {
-    /// Reads a request that is a server and nothing else.
+    /// Parses a request that consists of a server only.
     ///
     /// # Errors
     /// [`Refusal::NoServer`] if it is empty.
@@ -118,11 +127,11 @@ impl Server {
         if url.is_empty() {
             return Err(Refusal::NoServer);
         }
-        let (origins, spelled) = origins(url).unwrap_or_default();
-        Ok(Server { url: url.to_owned(), origins, spelled })
+        let (origins, either_scheme) = origins(url).unwrap_or_default();
+        Ok(Server { url: url.to_owned(), origins, either_scheme })
     }
 
-    /// The answer to [`Verb::Get`].
+    /// Returns the answer to [`Verb::Get`].
     pub fn answer(&self, username: &str, held: &LiveToken) -> Vec<u8> {
         let secret = Some(Cow::Borrowed(held.token.expose()));
         let (server_url, username) = (Some(Cow::Borrowed(self.url.as_str())), Some(Cow::Borrowed(username)));
@@ -130,26 +139,29 @@ impl Server {
     }
 }
 
-/// For messages: what is no server may hold a password and is not shown.
+/// For messages. A text that is not a server may hold a password, so it is not shown.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.origins.is_empty() { "a server of that name" } else { &self.url })
     }
 }
 
-/// The origins of a server: those that its credentials would go to, and those of either scheme.
+/// Returns [`Server::origins`] and [`Server::either_scheme`] of a server.
 ///
-/// Docker names a registry by `host[:port]` and means https, unless the host is this machine itself, which it also tries
-/// without TLS. Others write a URL; go-containerregistry puts the path of a repository behind the host. The path decides
-/// nothing here. A query or a fragment is sent by nobody.
+/// docker names a registry by `host[:port]` and means https. For a loopback host it also tries http. Other
+/// clients write a URL, and go-containerregistry appends the path of a repository to the host. The path has
+/// no effect here. No client sends a query or a fragment, so a server with one is refused.
+///
+/// # Errors
+/// Why the text is not a server.
 fn origins(url: &str) -> Result<(Vec<Origin>, Vec<Origin>), &'static str> {
     if !url.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\%@?#".contains(&byte)) {
         return Err("has a character that no server needs");
     }
     let after_scheme = url.split_once("://").map(|(_, rest)| rest);
     let authority = after_scheme.unwrap_or(url).split('/').next().unwrap_or_default();
-    let spelled = [true, false].map(|https| Origin::of_authority(https, authority));
-    let [https, http] = spelled;
+    let either_scheme = [true, false].map(|https| Origin::of_authority(https, authority));
+    let [https, http] = either_scheme;
     let (https, http) = (https?, http?);
     let origins = match after_scheme {
         Some(_) => vec![Origin::of_url(url)?.0],
@@ -159,7 +171,7 @@ fn origins(url: &str) -> Result<(Vec<Origin>, Vec<Origin>), &'static str> {
     Ok((origins, vec![https, http]))
 }
 
-/// Credentials on the wire.
+/// Credentials in the JSON of the protocol.
 #[derive(Serialize, Deserialize)]
 struct Credentials<'a> {
     #[serde(rename = "ServerURL", borrow)]
@@ -170,20 +182,21 @@ struct Credentials<'a> {
     secret: Option<Cow<'a, str>>,
 }
 
-/// What [`Verb::Store`] is to keep. Not to be shown: the secret may be somebody's password.
-pub struct Offered {
-    /// For which server.
+/// The request of [`Verb::Store`]. It has no `Debug`, because the secret may be a user's password.
+pub struct StoreRequest {
+    /// The server that the credentials are for.
     pub server: Server,
     secret: String,
 }
 
-impl Offered {
-    /// Reads the request.
+impl StoreRequest {
+    /// Parses the request.
     ///
     /// # Errors
-    /// [`Refusal`], without a word of what the request says.
-    pub fn read(input: &[u8]) -> Result<Offered, Refusal> {
-        // An object only: the derived parser would take a list of values in order as well. And no reason: it quotes values.
+    /// A [`Refusal`], which repeats nothing of the request.
+    pub fn read(input: &[u8]) -> Result<StoreRequest, Refusal> {
+        // The protocol sends an object. serde's derived parser would accept an array of the values, too. Its
+        // error is dropped, because it quotes values.
         let parsed = if input.trim_ascii_start().starts_with(b"{") { serde_json::from_slice(input).ok() } else { None };
         let credentials: Credentials<'_> = parsed.ok_or_else(|| {
             Error::new(
@@ -196,36 +209,39 @@ impl Offered {
         if credentials.username.unwrap_or_default().is_empty() {
             return Err(Refusal::NoUsername);
         }
-        Ok(Offered { server, secret: credentials.secret.unwrap_or_default().into_owned() })
+        Ok(StoreRequest { server, secret: credentials.secret.unwrap_or_default().into_owned() })
     }
 
-    /// Whether it is this token that is to be kept.
-    pub fn is(&self, token: &Token) -> bool {
+    /// Whether the secret to store is `token`.
+    pub fn has_token(&self, token: &Token) -> bool {
         self.secret == token.expose()
     }
 }
 
-/// The name of a server in the answer to [`Verb::List`]: `host[:port]`, as `docker login` keeps it and as docker looks for it
-/// first. (A legacy build sends the names to the daemon as they are; containers/image takes none with a scheme.)
+/// Returns the name of a server in the answer to [`Verb::List`]: `host[:port]`.
 ///
-/// Read again, the name stands for this origin, and for a host of this machine perhaps for its sibling of the other scheme.
+/// `docker login` stores servers in this form, and docker looks for this form first. A legacy build sends the
+/// names to the daemon unchanged, and containers/image accepts no name with a scheme.
+///
+/// [`Server::read`] maps the name back to this origin. For a loopback host it also yields the origin of the
+/// other scheme.
 pub fn name(origin: &Origin) -> String {
     let url = origin.to_string();
     url.split_once("://").map_or(url.as_str(), |(_, authority)| authority).to_owned()
 }
 
-/// The answer to [`Verb::List`]: servers and the users there.
+/// Returns the answer to [`Verb::List`]: the servers, each with its user name.
 pub fn listing(users: &BTreeMap<String, String>) -> Vec<u8> {
     line(users)
 }
 
-/// The answer to [`Verb::Version`].
+/// Returns the answer to [`Verb::Version`].
 pub fn version() -> Vec<u8> {
     format!("docker-credential-runai ({}) {}\n", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).into_bytes()
 }
 
 fn line(answer: &impl Serialize) -> Vec<u8> {
-    // Texts only: this cannot fail.
+    // Serialising strings cannot fail.
     let mut bytes = serde_json::to_vec(answer).unwrap_or_default();
     bytes.push(b'\n');
     bytes
@@ -251,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_server() {
+    fn server_spelling_yields_its_origins() {
         for (url, wanted) in [
             ("registry.acme.example", &["https://registry.acme.example"][..]),
             ("registry.acme.example:443", &["https://registry.acme.example"]),
@@ -275,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_could_read_differently_is_nobodys() {
+    fn server_with_ambiguous_spelling_has_no_origin() {
         for url in [
             "registry.acme.example\nevil.example",
             "registry.acme.example evil.example",
@@ -311,25 +327,25 @@ mod tests {
             ":5000",
         ] {
             let server = Server::read(url.as_bytes()).unwrap();
-            assert_eq!((server.origins, server.spelled), (vec![], vec![]), "{url:?}");
+            assert_eq!((server.origins, server.either_scheme), (vec![], vec![]), "{url:?}");
         }
         assert_eq!(Server::read(b"registry.acme.example\xff").unwrap().origins, []);
     }
 
     #[test]
-    fn erase_knows_both_schemes() {
+    fn server_has_origins_of_both_schemes() {
         for (url, wanted) in [
             ("r.example", ["https://r.example", "http://r.example"]),
             ("http://r.example", ["https://r.example", "http://r.example"]),
             ("http://r.example:5000/", ["https://r.example:5000", "http://r.example:5000"]),
             ("https://r.example:5000/v1/", ["https://r.example:5000", "http://r.example:5000"]),
         ] {
-            assert_eq!(shown(&Server::read(url.as_bytes()).unwrap().spelled), wanted, "{url}");
+            assert_eq!(shown(&Server::read(url.as_bytes()).unwrap().either_scheme), wanted, "{url}");
         }
     }
 
     #[test]
-    fn the_answers() {
+    fn answer_is_one_line_of_json() {
         let server = Server::read(b"https://r.example/v1/\"x\"\n").unwrap();
         assert_eq!(
             String::from_utf8(server.answer("oauth2", &held())).unwrap(),
@@ -340,9 +356,9 @@ mod tests {
         assert_eq!(listing(&users), b"{\"r.example\":\"a\\\"b\"}\n");
     }
 
-    /// The three texts of `credentials/error.go`; clients compare with them.
+    /// The clients compare these three texts of `credentials/error.go`.
     #[test]
-    fn the_texts_that_clients_compare_with() {
+    fn refusal_texts_match_docker_error_texts() {
         for (refusal, wanted) in [
             (Refusal::NotFound, "credentials not found in native keychain\n"),
             (Refusal::NoServer, "no credentials server URL\n"),
@@ -356,8 +372,8 @@ mod tests {
     }
 
     #[test]
-    fn what_store_is_offered() {
-        let read = |text: &str| Offered::read(text.as_bytes()).map(|offered| (offered.server, offered.secret));
+    fn store_request_yields_server_and_secret() {
+        let read = |text: &str| StoreRequest::read(text.as_bytes()).map(|offered| (offered.server, offered.secret));
         let server = Server::read(b"r.example").unwrap();
         assert_eq!(
             read(r#"{"ServerURL":"r.example","Username":"u","Secret":"s\u0022","More":1}"#),
@@ -384,13 +400,17 @@ mod tests {
             let Err(Refusal::Failed(error)) = read(text) else { panic!("{text}") };
             assert!(!format!("{error:?}").contains("canary"), "{error:?}");
         }
-        assert!(Offered::read(br#"{"ServerURL":"r","Username":"u","Secret":"t0k.en"}"#).unwrap().is(&held().token));
-        assert!(!Offered::read(br#"{"ServerURL":"r","Username":"u"}"#).unwrap().is(&held().token));
+        assert!(
+            StoreRequest::read(br#"{"ServerURL":"r","Username":"u","Secret":"t0k.en"}"#)
+                .unwrap()
+                .has_token(&held().token)
+        );
+        assert!(!StoreRequest::read(br#"{"ServerURL":"r","Username":"u"}"#).unwrap().has_token(&held().token));
     }
 
-    /// A name that is listed stands for its origin when it is asked for.
+    /// A client calls `get` with a listed name. The name must map to the origin that it was made from.
     #[test]
-    fn a_listed_name_is_answered() {
+    fn listed_name_maps_to_its_origin() {
         for url in ["https://r.example", "https://r.example:5000", "http://127.0.0.1", "http://[::1]:5000"] {
             let origin = Origin::parse(url).unwrap();
             let server = Server::read(name(&origin).as_bytes()).unwrap();
@@ -400,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_verbs() {
+    fn every_verb_name_is_known() {
         assert!(Verb::NAMES.iter().all(|name| Verb::named(name).is_some()));
     }
 
@@ -419,11 +439,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
-        /// Whatever is asked, it stands for the host that is written there plainly or for none, and is echoed in one line.
+        /// For any input, every origin has the host at the start of the text. The answer repeats the text in
+        /// one line.
         #[test]
-        fn a_damaged_server_is_the_host_that_it_names_or_nobodys(input in crate::mutation::mutated(SERVERS)) {
+        fn server_damaged_yields_only_its_host(input in crate::mutation::mutated(SERVERS)) {
             let Ok(server) = Server::read(&input) else { return Ok(()) };
-            for origin in server.origins.iter().chain(&server.spelled) {
+            for origin in server.origins.iter().chain(&server.either_scheme) {
                 let lower = server.url.to_ascii_lowercase();
                 let rest = lower.split_once("://").map_or(lower.as_str(), |(_, rest)| rest);
                 prop_assert!(rest.starts_with(origin.host()), "{server:?}");
@@ -432,7 +453,7 @@ mod tests {
                 prop_assert!(server.url.chars().all(|c| c.is_ascii_graphic()));
             }
             if let Some(origin) = server.origins.first() {
-                prop_assert!(server.spelled.contains(origin));
+                prop_assert!(server.either_scheme.contains(origin));
                 let answer = server.answer("oauth2", &held());
                 let value: serde_json::Value = serde_json::from_slice(&answer).unwrap();
                 prop_assert_eq!(value["ServerURL"].as_str(), Some(server.url.as_str()));
@@ -441,8 +462,8 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_store_is_read_or_refused_in_words_of_ours(input in crate::mutation::mutated(STORES)) {
-            if let Err(Refusal::Failed(error)) = Offered::read(&input) {
+        fn store_request_damaged_reveals_no_secret(input in crate::mutation::mutated(STORES)) {
+            if let Err(Refusal::Failed(error)) = StoreRequest::read(&input) {
                 prop_assert!(!error.what.contains("canary") && !error.hint.contains("canary"));
                 prop_assert!(!error.lines().trim_end().chars().any(|c| c.is_control() && c != '\n'));
             }

@@ -1,4 +1,4 @@
-//! `get`: headers for a URL.
+//! `get`: HTTP headers for a URL.
 
 mod wire;
 
@@ -12,9 +12,9 @@ use crate::helpers::{Helper, read_request};
 use crate::reply::Reply;
 use crate::session::Session;
 use crate::subcommand::{Context, Subcommand};
-use wire::{EARLY, MAX_REQUEST, Request};
+use wire::{EXPIRY_MARGIN, MAX_REQUEST, Request};
 
-/// The helper.
+/// The helper of EngFlow's protocol.
 pub static HELPER: Helper = Helper {
     subcommand: Subcommand { name: "get", program_names: &[], grammar, run, usage_error: Reply::from },
     refuse_others: None,
@@ -22,8 +22,11 @@ pub static HELPER: Helper = Helper {
     check: None,
 };
 
-/// A token that is not over as soon as it is told.
-const RATHER: Duration = EARLY.saturating_mul(2);
+/// Preferred remaining validity of the token.
+///
+/// The answer states an expiry that is earlier by [`EXPIRY_MARGIN`]. A token with only that much left would
+/// expire as soon as the tool gets it, so this is twice the margin.
+const PREFERRED_VALIDITY: Duration = EXPIRY_MARGIN.saturating_mul(2);
 
 fn grammar(command: Command) -> Command {
     command
@@ -33,7 +36,9 @@ fn grammar(command: Command) -> Command {
         )
 }
 
-/// Answers a tool that is about to send a request. The specification asks for an error for a URL that is not ours.
+/// Prints the headers for the URL that the tool is about to call.
+///
+/// A URL that no profile serves is an error: the specification asks for one.
 fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     const HINT: &str =
         "let the tool call this command, or try it with: echo '{\"uri\":\"https://HOST/\"}' | runai-credential get";
@@ -44,7 +49,7 @@ fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let profile = choice.profile_for_url(&request.uri, host)?;
     let want = TokenRequirements {
         bearer: choice.bearer(&profile),
-        preferred_validity: RATHER,
+        preferred_validity: PREFERRED_VALIDITY,
         min_validity: None,
         exclude: None,
         detect_rejection: false,

@@ -1,5 +1,7 @@
-//! The credential helper protocol of EngFlow's specification, which Bazel, Buck2's and other build tools' HTTP clients speak:
-//! `{"uri": …}` in, `{"headers": …, "expires": …}` out.
+//! The protocol of EngFlow's credential helper specification.
+//!
+//! The request is `{"uri": …}`, and the answer is `{"headers": …, "expires": …}`. The HTTP clients of Bazel,
+//! Buck2 and other build tools speak it.
 //!
 //! Source: EngFlow/credential-helper-spec, `spec.md` and its JSON schemas.
 
@@ -9,17 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::token::{LiveToken, rfc3339};
 
-/// The most that is read of a request, in bytes.
+/// Maximum size of a request in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
-/// How much earlier than its end a token is told to end: tools start requests with it up to that moment, and some of them
-/// take long (tuist/tuist#11341).
-pub const EARLY: Duration = Duration::from_secs(60);
+/// Time between the `expires` of the answer and the true expiry of the token.
+///
+/// Tools start requests with the token until `expires`, and some requests take long (tuist/tuist#11341).
+pub const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
-/// What a tool asks. What else the object may hold is for others.
+/// The request of a tool. Other members of the JSON object are ignored.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub struct Request {
-    /// Where the headers are to go.
+    /// The URL that the tool is about to call with the headers.
     pub uri: String,
 }
 
@@ -37,29 +40,31 @@ struct Headers<'a> {
 }
 
 impl Request {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
-    /// Why it is none, in words that repeat nothing of it.
+    /// Why the input is not a request. The text repeats nothing of the input.
     pub fn read(input: &[u8]) -> Result<Request, &'static str> {
         if input.len() > MAX_REQUEST {
             return Err("it is longer than 64 KiB");
         }
-        // An object only: the derived parser would take a list of values in order as well.
+        // The protocol sends an object. serde's derived parser would accept an array of the values, too.
         if !input.trim_ascii_start().starts_with(b"{") {
             return Err("it is no JSON object");
         }
         serde_json::from_slice(input).map_err(|_| "it is no JSON object with a text \"uri\"")
     }
 
-    /// The answer with a token, one JSON object and a newline. A token of unknown lifetime goes without a time.
+    /// Returns the answer with the token: one JSON object and a newline.
+    ///
+    /// For a token of unknown lifetime the answer has no `expires`.
     pub fn answer(&self, held: &LiveToken) -> Vec<u8> {
         let bearer = format!("Bearer {}", held.token.expose());
         let answer = Answer {
             headers: Headers { authorization: [&bearer] },
-            expires: held.told_expiry_early(EARLY).map(rfc3339),
+            expires: held.told_expiry_early(EXPIRY_MARGIN).map(rfc3339),
         };
-        // Texts and options of texts: this cannot fail.
+        // Serialising strings and optional strings cannot fail.
         let mut bytes = serde_json::to_vec(&answer).unwrap_or_default();
         bytes.push(b'\n');
         bytes
@@ -80,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn requests() {
+    fn request_read_accepts_objects_with_uri() {
         let uri = |input: &str| Request::read(input.as_bytes()).map(|request| request.uri);
         assert_eq!(uri("{\"uri\":\"https://a.example/b\"}").as_deref(), Ok("https://a.example/b"));
         assert_eq!(uri(" {\"new\":[1],\"uri\":\"https:\\/\\/a.example\"}\n").as_deref(), Ok("https://a.example"));
@@ -104,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_that_of_the_published_schema() {
-        // What the specification's response schema says: an object of arrays of texts, and a time of RFC 3339.
+    fn answer_any_lifetime_matches_published_schema() {
+        // The response schema of the specification: an object of arrays of strings, and an RFC 3339 time.
         let schema = serde_json::json!({
             "type": "object",
             "properties": {
@@ -132,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_damaged_request_is_read_or_refused(input in crate::mutation::mutated(&["{\"uri\":\"https://a.example/b?c#d\",\"x\":{}}"])) {
+        fn request_damaged_never_panics(input in crate::mutation::mutated(&["{\"uri\":\"https://a.example/b?c#d\",\"x\":{}}"])) {
             let _ = Request::read(&input);
         }
     }

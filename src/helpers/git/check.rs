@@ -1,4 +1,4 @@
-//! What `doctor` looks at in the configuration of git.
+//! The findings of `doctor` in the configuration of git.
 
 use crate::error::printable;
 use crate::helpers::check::{Finding, Report};
@@ -7,7 +7,7 @@ use crate::os::process::{self, CommandOutput};
 use crate::profile::Profile;
 use crate::session::Choice;
 
-/// The chain of helpers for each of the profile's hosts.
+/// Checks the list of helpers that git calls for each host of the profile.
 pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
     let host = report.host;
     let Some(git) = process::find("git", host) else {
@@ -16,8 +16,8 @@ pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
     let pattern = r"^credential\.(.*\.)?helper$";
     let helpers = match process::run(&git, ["config", "--null", "--get-regexp", pattern]) {
         Ok(CommandOutput { stdout, is_success, stderr }) if is_success || stderr.is_empty() => helpers(&stdout),
-        Ok(said) => {
-            let what = format!("its configuration cannot be read: {}", said.stderr.trim());
+        Ok(output) => {
+            let what = format!("its configuration cannot be read: {}", output.stderr.trim());
             return report.add("git", Finding::failed(printable(&what, 300), "correct it (git config --list)"));
         }
         Err(error) => return report.add("git", Finding::skipped(format!("it did not answer: {error}"))),
@@ -53,16 +53,15 @@ pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
             None => {}
         }
     }
-    // Helpers for hosts that no profile has are never answered.
-    match served.is_empty() {
-        true => {
-            report.add("git", Finding::ok("a helper is runai; no host of this profile is among those that it is for"))
-        }
-        false => report.add("git", Finding::ok(format!("asks runai first for {}", served.join(", ")))),
+    // git may also call this program for hosts that no profile has. That is no fault: git gets no answer there.
+    if served.is_empty() {
+        report.add("git", Finding::ok("a helper is runai; no host of this profile is among those that it is for"));
+    } else {
+        report.add("git", Finding::ok(format!("asks runai first for {}", served.join(", "))));
     }
 }
 
-/// Keys and values of `git config --null`: the URL of a helper, if it has one, and the helper.
+/// Parses the output of `git config --null`: the URL of each helper, if it has one, and the helper.
 fn helpers(listed: &str) -> Vec<(Option<String>, String)> {
     let entries = listed.split('\0').filter(|entry| !entry.is_empty());
     entries
@@ -74,15 +73,17 @@ fn helpers(listed: &str) -> Vec<(Option<String>, String)> {
         .collect()
 }
 
-/// The helpers that git asks for an origin, in order: an empty one clears the list (gitcredentials(7)).
+/// Returns the helpers that git calls for `origin`, in order.
+///
+/// An empty helper clears the list (gitcredentials(7)).
 fn chain<'a>(helpers: &'a [(Option<String>, String)], origin: &Origin) -> Vec<&'a str> {
     let mut chain = Vec::new();
     for (url, helper) in helpers {
-        let is_meant = match url {
+        let is_for_origin = match url {
             None => true,
             Some(url) => Origin::of_url(url).is_ok_and(|(of, _)| of == *origin),
         };
-        match (is_meant, helper.as_str()) {
+        match (is_for_origin, helper.as_str()) {
             (false, _) => {}
             (true, "") => chain.clear(),
             (true, helper) => chain.push(helper),
@@ -91,6 +92,7 @@ fn chain<'a>(helpers: &'a [(Option<String>, String)], origin: &Origin) -> Vec<&'
     chain
 }
 
+/// Whether git calls this program by `helper`.
 fn is_ours(helper: &str) -> bool {
     helper == "runai"
         || helper.starts_with("runai ")

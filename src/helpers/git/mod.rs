@@ -1,4 +1,4 @@
-//! `git`: a token for a git server, and what becomes of one that the server refused.
+//! `git`: returns a token for a git server, and removes a token that the server rejected.
 
 mod check;
 mod setup;
@@ -19,7 +19,7 @@ use crate::subcommand::{Context, Subcommand};
 use crate::token::Bearer;
 use wire::{CAPABILITIES, MAX_REQUEST, Request};
 
-/// The helper.
+/// The helper of git.
 pub static HELPER: Helper = Helper {
     subcommand: Subcommand {
         name: "git",
@@ -49,12 +49,14 @@ fn grammar(command: Command) -> Command {
 }
 
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
-    // Any word, because git may come to know others.
+    // Any word is accepted, because later versions of git may add operations (gitcredentials(7)).
     let operation = matches.get_one::<String>("operation").map(String::as_str).unwrap_or_default();
     Ok(answer(operation, &context.choice, context.host))
 }
 
-/// Answers git, which asks for `operation`. An operation that nobody knows yet is taken and ignored, as git wants it.
+/// Answers the operation that git requests.
+///
+/// An unknown operation succeeds without output, as gitcredentials(7) demands.
 fn answer(operation: &str, choice: &Choice, host: &dyn Host) -> Reply {
     if operation == "capability" {
         return Reply::of(CAPABILITIES);
@@ -73,11 +75,11 @@ fn answer(operation: &str, choice: &Choice, host: &dyn Host) -> Reply {
         Ok(Some(profile)) if request.is_for(&profile.username) => profile,
         Ok(Some(_)) => return not_ours("it names another user", host),
         Ok(None) => return not_ours("no profile has this host in its hosts", host),
-        // Nobody gets a second answer to what went wrong with the first.
+        // git ignores the result of `erase`; the `get` before it has already reported this error.
         Err(_) if operation == "erase" => return Reply::default(),
-        // Two profiles claim the host, so nobody else has a password for it.
+        // Two profiles claim the host, so another helper has no password for it.
         Err(error) if error.kind == Kind::Ambiguous => return quit(error),
-        // Whose host this is cannot be known; the next helper may know.
+        // A broken configuration does not show which profile has the host, so the next helper may answer.
         Err(error) => return error.into(),
     };
     if operation == "erase" {
@@ -88,9 +90,9 @@ fn answer(operation: &str, choice: &Choice, host: &dyn Host) -> Reply {
 }
 
 fn get(request: &Request, profile: &Profile, bearer: Bearer, host: &dyn Host) -> Result<String> {
-    let refused = request.is_second().then(|| Session::new(profile, host).cached(bearer)).flatten();
-    // If another one has come into the cache since, that one will do.
-    let exclude = refused.filter(|held| request.refuses(&held.token)).map(|held| Exclude::This(held.token));
+    let rejected = request.is_second().then(|| Session::new(profile, host).cached(bearer)).flatten();
+    // git names the rejected token. If the cache holds another one by now, the call may return that one.
+    let exclude = rejected.filter(|held| request.rejects(&held.token)).map(|held| Exclude::This(held.token));
     let want = TokenRequirements {
         bearer,
         preferred_validity: Duration::ZERO,
@@ -102,7 +104,9 @@ fn get(request: &Request, profile: &Profile, bearer: Bearer, host: &dyn Host) ->
     Ok(request.answer(&held, &profile.username))
 }
 
-/// Compare and forget: a refusal that comes late does not cost a token that was fetched since.
+/// Removes the token of an `erase` from the cache.
+///
+/// It removes no other token: another process may have fetched a new one since the rejection.
 fn erase(request: &Request, profile: &Profile, host: &dyn Host) {
     if let Some(token) = request.erased() {
         let session = Session::new(profile, host);
@@ -110,13 +114,16 @@ fn erase(request: &Request, profile: &Profile, host: &dyn Host) {
     }
 }
 
-/// Not ours: git goes on to the next helper, and hears nothing.
+/// Returns an empty reply, upon which git calls the next helper. Only `--verbose` shows the reason.
 fn not_ours(why: &str, host: &dyn Host) -> Reply {
-    host.note(|| format!("git: not ours: {why}"));
+    host.note(|| format!("git: the request is left to other helpers: {why}"));
     Reply::default()
 }
 
-/// Ours, and nobody else could help: git stops here, instead of asking for a password that does not exist.
+/// Returns an error that stops git.
+///
+/// No other helper has a credential for this host. Without `quit=1` git would ask the user for a password,
+/// and there is none.
 fn quit(error: Error) -> Reply {
     Reply { stdout: b"quit=1\n".to_vec(), ..Reply::from(error) }
 }

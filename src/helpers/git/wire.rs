@@ -1,47 +1,54 @@
 //! git's credential helper protocol: `key=value` lines in, `key=value` lines out.
 //!
-//! Source: git's gitcredentials(7), git-credential(1), and `credential.c`. What another parser could read as another
-//! request — a line that ends where git's does not, a key that stands twice — is no request of ours at all.
+//! A request that another parser could read differently is refused: a CR inside a line, or a key that occurs
+//! twice.
+//!
+//! Source: git's gitcredentials(7), git-credential(1), and `credential.c`.
 
 use crate::origin::Origin;
 use crate::token::{LiveToken, Token};
 
-/// The most that is read of a request, in bytes: git passes on the headers that curl lets through, which are 300 KiB.
+/// Maximum size of a request in bytes.
+///
+/// git passes on the `WWW-Authenticate` headers of a server, and curl accepts 300 KiB of headers.
 pub const MAX_REQUEST: usize = 1024 * 1024;
 
-/// The answer to `capability` (git 2.46).
+/// The answer to the operation `capability` (git 2.46).
 pub const CAPABILITIES: &str = "version 0\ncapability authtype\ncapability state\n";
 
-/// What stands before our own states, so that those of other helpers are not mistaken for them.
+/// Prefix of the states of this helper. It distinguishes them from the states of other helpers.
 const STATE: &str = "runai:";
 
-/// A request that git could mean for us.
+/// A request that this program may answer.
+///
+/// git may send a second `get` if the server rejects the token of the first one (`continue`, git 2.46). The
+/// calls for one request of git form a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Who would get the token.
+    /// The server that would receive the token.
     pub origin: Origin,
-    /// The user name in the URL, if there is one.
+    /// The user name in the URL, if the URL has one.
     username: Option<String>,
-    /// Whether git sends other headers than `Basic` (2.46).
+    /// Whether git can send other headers than `Basic` (capability `authtype`, git 2.46).
     knows_authtype: bool,
-    /// Whether git comes back with our state when the server refused.
+    /// Whether git calls again with our state if the server rejects the token (capability `state`).
     knows_state: bool,
-    /// Whether the server wants `Basic` and will not hear of `Bearer`.
+    /// Whether the server offers `Basic` but not `Bearer`.
     wants_basic: bool,
-    /// The state of an earlier answer in the same chain: names the token that was refused.
-    refused: Option<String>,
+    /// The state in our earlier answer of the same chain. It identifies the rejected token.
+    rejected: Option<String>,
     /// The password or credential of an `erase`.
     secret: Option<String>,
 }
 
-/// Why a request is not for us, for `--verbose`.
+/// Why this program does not answer a request, for `--verbose`.
 type NotOurs = &'static str;
 
 impl Request {
-    /// Reads what git sends for `get`, `store` and `erase`.
+    /// Parses the input of `get`, `store` and `erase`.
     ///
     /// # Errors
-    /// Why it is not ours to answer.
+    /// Why this program does not answer the request.
     pub fn read(input: &[u8]) -> Result<Request, NotOurs> {
         let mut protocol = None;
         let mut host = None;
@@ -51,17 +58,17 @@ impl Request {
         let (mut path, mut authtype) = (None, None);
         let (mut knows_authtype, mut knows_state) = (false, false);
         let mut challenges = Vec::new();
-        let mut refused = None;
+        let mut rejected = None;
         let input = String::from_utf8_lossy(input);
         for line in lines(&input)? {
             let (key, value) = line.split_once('=').ok_or("a line is no key=value")?;
-            let place = match key {
+            let field = match key {
                 "capability[]" => {
                     knows_authtype |= value == "authtype";
                     knows_state |= value == "state";
                     continue;
                 }
-                // An empty value takes back what a list held so far.
+                // An empty value clears the list (git-credential(1)).
                 "wwwauth[]" if value.is_empty() => {
                     challenges.clear();
                     continue;
@@ -71,11 +78,11 @@ impl Request {
                     continue;
                 }
                 "state[]" if value.is_empty() => {
-                    refused = None;
+                    rejected = None;
                     continue;
                 }
                 "state[]" => {
-                    refused = value.strip_prefix(STATE).map(str::to_owned).or(refused);
+                    rejected = value.strip_prefix(STATE).map(str::to_owned).or(rejected);
                     continue;
                 }
                 "protocol" => &mut protocol,
@@ -87,7 +94,7 @@ impl Request {
                 "authtype" => &mut authtype,
                 _ => continue,
             };
-            if place.replace(value.to_owned()).is_some() {
+            if field.replace(value.to_owned()).is_some() {
                 return Err("a key stands twice");
             }
         }
@@ -98,43 +105,44 @@ impl Request {
         };
         let origin = Origin::of_authority(https, &host.ok_or("there is no host")?)?;
         let schemes: Vec<String> = challenges.iter().flat_map(|challenge| schemes(challenge)).collect();
-        let names = |wanted: &str| schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case(wanted));
+        let has_scheme = |wanted: &str| schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case(wanted));
         Ok(Request {
             origin,
             username,
             knows_authtype,
             knows_state,
-            wants_basic: names("Basic") && !names("Bearer"),
-            refused,
+            wants_basic: has_scheme("Basic") && !has_scheme("Bearer"),
+            rejected,
             secret: credential.or(password),
         })
     }
 
-    /// Whether the request leaves the user to us, or names the one that we would.
+    /// Whether the request names no user, or `username`.
     pub fn is_for(&self, username: &str) -> bool {
         self.username.as_deref().is_none_or(|asked| asked == username)
     }
 
-    /// Whether this is a second request of a chain: the token of our first answer was refused.
+    /// Whether this is the second `get` of a chain: the server rejected the token of our first answer.
     pub fn is_second(&self) -> bool {
-        self.knows_state && self.refused.is_some()
+        self.knows_state && self.rejected.is_some()
     }
 
-    /// Whether this is a second request of a chain, and the answer to the first one held this token. git has no bound of its
-    /// own for such chains, so none goes on after this.
-    pub fn refuses(&self, token: &Token) -> bool {
-        self.knows_state && self.refused.as_deref() == Some(&state_of(token))
+    /// Whether this is the second `get` of a chain, and our first answer held `token`.
+    ///
+    /// git does not limit the length of a chain, so [`Request::answer`] ends it with the second `get`.
+    pub fn rejects(&self, token: &Token) -> bool {
+        self.knows_state && self.rejected.as_deref() == Some(&state_of(token))
     }
 
-    /// The token of an `erase`, if it could be one of ours.
+    /// Returns the token of an `erase`, or `None` if the text there cannot be a token.
     pub fn erased(&self) -> Option<Token> {
         Token::new(self.secret.as_deref()?).ok()
     }
 
-    /// The answer with a token.
+    /// Returns the answer with the token.
     ///
-    /// A token from the cache may have been revoked since it was issued; git is asked to come back once if that is so,
-    /// instead of giving up.
+    /// A cached token may have been revoked. So an answer with a cached token asks git to call again, once,
+    /// if the server rejects it (`continue=1`). Without that, git would give up.
     pub fn answer(&self, held: &LiveToken, username: &str) -> String {
         let token = held.token.expose();
         let mut answer = String::with_capacity(token.len() + 200);
@@ -163,7 +171,7 @@ impl Request {
         if self.knows_authtype {
             line("ephemeral", "1");
         }
-        if self.knows_state && self.refused.is_none() && !held.is_new {
+        if self.knows_state && self.rejected.is_none() && !held.is_new {
             line("state[]", &format!("{STATE}{}", state_of(&held.token)));
             line("continue", "1");
         }
@@ -171,16 +179,16 @@ impl Request {
     }
 }
 
-/// The lines of a request up to the blank one that may end it.
+/// Returns the lines of a request, up to the blank line that may end it.
 ///
-/// git ends lines with LF, on Windows perhaps with CRLF. A CR anywhere else is part of a value for git and an end of line for
-/// others (CVE-2024-52006), so there is no common reading of it.
+/// git ends lines with LF, on Windows perhaps with CRLF. A CR elsewhere is part of a value for git, but a
+/// line end for other parsers (CVE-2024-52006). Such a request is refused.
 fn lines(input: &str) -> Result<Vec<&str>, NotOurs> {
     if input.contains('\0') {
         return Err("there is a NUL in it");
     }
     let mut lines: Vec<&str> = input.split('\n').collect();
-    // What follows the last line end is nothing, or a line that lacks its end.
+    // The last element is empty, or a last line without LF.
     if lines.last().is_some_and(|line| line.is_empty()) {
         lines.pop();
     }
@@ -198,7 +206,7 @@ fn lines(input: &str) -> Result<Vec<&str>, NotOurs> {
     Ok(lines)
 }
 
-/// The schemes that a `WWW-Authenticate` header names, of which it may have several (RFC 9110 §11.6.1).
+/// Returns the schemes of a `WWW-Authenticate` header. There may be several (RFC 9110 §11.6.1).
 fn schemes(header: &str) -> Vec<String> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     elements(header)
@@ -206,14 +214,14 @@ fn schemes(header: &str) -> Vec<String> {
         .filter_map(|element| {
             let end = element.find(|c| !is_token(c)).unwrap_or(element.len());
             let (word, rest) = element.split_at(end);
-            // A name with a value after it is a parameter of the scheme before.
+            // A name with a value is a parameter of the scheme before it.
             let is_scheme = rest.is_empty() || (rest.starts_with([' ', '\t']) && !rest.trim_start().starts_with('='));
             (is_scheme && !word.is_empty()).then(|| word.to_owned())
         })
         .collect()
 }
 
-/// The elements of a list, separated by commas that stand outside quotes.
+/// Splits a list at its commas. A comma inside quotes does not count.
 fn elements(list: &str) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     let is_end = |c: char| {
@@ -225,7 +233,7 @@ fn elements(list: &str) -> Vec<&str> {
     list.split(is_end).map(str::trim).collect()
 }
 
-/// Names a token without giving it away: 64 bits of its SHA-256.
+/// Returns 64 bits of the SHA-256 of a token. They identify the token without revealing it.
 fn state_of(token: &Token) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, token.expose().as_bytes());
     digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -252,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_git_can_do_decides_the_answer() {
+    fn answer_format_follows_git_capabilities() {
         const BASIC: &str = "username=oauth2 password=t0k.en password_expiry_utc=1795294790 ";
         const BEARER: &str = "authtype=Bearer credential=t0k.en password_expiry_utc=1795294790 ephemeral=1 ";
         const STATE: &str = "state[]=runai:f0e1d2 continue=1 ";
@@ -277,7 +285,7 @@ mod tests {
                 "capability[]=state\ncapability[]=unheard-of\nstate[]=other:1\n",
                 format!("capability[]=state {BASIC}{STATE}"),
             ),
-            // Our own state: the chain ends here.
+            // Our own state: this is the second `get` of the chain, so the answer does not ask for a third.
             ("capability[]=state\nstate[]=runai:1\n", format!("capability[]=state {BASIC}")),
             ("capability[]=state\nstate[]=runai:1\nstate[]=\n", format!("capability[]=state {BASIC}{STATE}")),
         ];
@@ -285,7 +293,7 @@ mod tests {
             let input = format!("{capabilities}{HOST}");
             assert_eq!(answer(&input, &held(false)), Ok(wanted.replace(STATE, &state)), "{capabilities}");
         }
-        // A token of this very moment has not been revoked; a server that refuses it refuses all.
+        // A new token has not been revoked. A server that rejects it rejects every token.
         let fresh = answer(&format!("capability[]=state\n{HOST}"), &held(true));
         assert_eq!(fresh, Ok(format!("capability[]=state {BASIC}")));
         let unknown = LiveToken { validity: None, ..held(true) };
@@ -293,19 +301,19 @@ mod tests {
     }
 
     #[test]
-    fn the_refused_token_is_known_by_its_state() {
+    fn rejected_token_is_recognised_by_state() {
         let state = state_of(&held(false).token);
         let read = |input: String| Request::read(input.as_bytes()).unwrap();
-        assert!(read(format!("capability[]=state\nstate[]=runai:{state}\n{HOST}")).refuses(&held(false).token));
-        assert!(!read(format!("capability[]=state\nstate[]=other:{state}\n{HOST}")).refuses(&held(false).token));
-        assert!(!read(format!("capability[]=state\nstate[]=runai:{state}\n{HOST}")).refuses(&Token::new("t").unwrap()));
+        assert!(read(format!("capability[]=state\nstate[]=runai:{state}\n{HOST}")).rejects(&held(false).token));
+        assert!(!read(format!("capability[]=state\nstate[]=other:{state}\n{HOST}")).rejects(&held(false).token));
+        assert!(!read(format!("capability[]=state\nstate[]=runai:{state}\n{HOST}")).rejects(&Token::new("t").unwrap()));
         let second = read(format!("capability[]=state\nstate[]=runai:0\n{HOST}"));
-        assert!(second.is_second() && !second.refuses(&held(false).token));
+        assert!(second.is_second() && !second.rejects(&held(false).token));
         assert!(!read(HOST.to_owned()).is_second());
     }
 
     #[test]
-    fn the_erased_token() {
+    fn erase_yields_password_or_credential() {
         let erased = |input: &str| {
             let request = Request::read(format!("{HOST}{input}").as_bytes()).unwrap();
             request.erased().map(|token| token.expose().to_owned())
@@ -317,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_as_git_ends_them() {
+    fn request_with_git_line_ends_is_read() {
         let origin = |input: &str| Request::read(input.as_bytes()).map(|request| request.origin.to_string());
         for input in [
             "protocol=https\nhost=git.example\n",
@@ -338,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_smuggles_a_line() {
+    fn request_with_ambiguous_lines_is_refused() {
         for input in [
             "",
             "\n",
@@ -373,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges_name_their_schemes() {
+    fn challenge_header_yields_its_schemes() {
         for (header, wanted) in [
             ("Basic realm=\"GitLab\"", &["Basic"][..]),
             ("Basic", &["Basic"]),
@@ -399,9 +407,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
-        /// Whatever comes in, the answer has the lines of one answer and no others, and says nothing about the host.
+        /// For any input, the answer consists of known `key=value` lines and does not repeat the host.
         #[test]
-        fn a_damaged_request_is_answered_in_whole_lines_or_not_at_all(input in crate::mutation::mutated(SEEDS)) {
+        fn request_damaged_yields_only_known_lines(input in crate::mutation::mutated(SEEDS)) {
             if let Ok(request) = Request::read(&input) {
                 let answer = request.answer(&held(false), "oauth2");
                 prop_assert!(answer.ends_with('\n') && !answer.contains(['\r', '\0']));
@@ -410,9 +418,9 @@ mod tests {
                 for line in answer.lines() {
                     prop_assert!(known.contains(&line.split_once('=').expect("key=value").0), "{line}");
                 }
-                // git reads a credential that it has no authtype for as none at all.
+                // Without this capability git finds no credential in an answer with `authtype`.
                 prop_assert!(request.knows_authtype || !answer.contains("authtype"));
-                let _ = (request.refuses(&held(true).token), request.erased());
+                let _ = (request.rejects(&held(true).token), request.erased());
             }
         }
     }

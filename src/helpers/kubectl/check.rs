@@ -1,4 +1,4 @@
-//! What `doctor` looks at in the kubeconfig and the kuberc.
+//! The findings of `doctor` in the kubeconfig and the kuberc.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::os::process;
 use crate::profile::Profile;
 use crate::session::Choice;
 
-/// The names by which a kubeconfig may call us.
+/// The program names by which a kubeconfig may call this program.
 const NAMES: [&str; 2] = ["runai-credential", "kubectl-runai_credential"];
 
-/// Our own users in the kubeconfig, and the kuberc that may forbid us.
+/// Checks the users in the kubeconfig that call this program, and the kuberc, which may forbid that.
 pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
     let host = report.host;
     let Some(kubectl) = process::find("kubectl", host) else {
@@ -53,14 +53,15 @@ pub fn check(profile: Option<&Profile>, _: &Choice, report: &mut Report<'_>) {
     report.has_kubernetes_client = true;
 }
 
-/// One user of the kubeconfig that calls us.
+/// Checks one user in the kubeconfig that calls this program.
 fn user(name: &str, exec: &Value, is_current: bool, profile: Option<&Profile>, host: &dyn Host) -> Finding {
     let command = exec["command"].as_str().unwrap_or_default();
     let args: Vec<&str> = list(exec, "args").filter_map(Value::as_str).collect();
-    let is_there = match command.contains('/') {
-        // Relative to the folder of the kubeconfig, which is one of several.
-        true => !Path::new(command).is_absolute() || process::is_program(Path::new(command)),
-        false => process::find(command, host).is_some(),
+    let is_there = if command.contains('/') {
+        // A relative path starts at the folder of its kubeconfig. There may be several, so it is not checked.
+        !Path::new(command).is_absolute() || process::is_program(Path::new(command))
+    } else {
+        process::find(command, host).is_some()
     };
     if !is_there {
         return Finding::failed(
@@ -83,15 +84,14 @@ fn user(name: &str, exec: &Value, is_current: bool, profile: Option<&Profile>, h
             "set provideClusterInfo: true in the exec entry",
         );
     }
-    match is_current {
-        true => Finding::ok(format!("user {name} of the kubeconfig calls {command}; the current context uses it")),
-        false => {
-            Finding::ok(format!("user {name} of the kubeconfig calls {command}; the current context uses another user"))
-        }
+    if is_current {
+        Finding::ok(format!("user {name} of the kubeconfig calls {command}; the current context uses it"))
+    } else {
+        Finding::ok(format!("user {name} of the kubeconfig calls {command}; the current context uses another user"))
     }
 }
 
-/// The user's preferences, which may name the programs that kubectl may run (KEP-3104).
+/// Checks the kuberc. These preferences of the user may list the programs that kubectl may run (KEP-3104).
 fn kuberc(kubectl: &Path, commands: &[&str], host: &dyn Host) -> Finding {
     let Ok(kuberc) = json_of(kubectl, &["kuberc", "view", "-o", "json"]) else {
         return Finding::skipped("none, or this kubectl does not know it");
@@ -100,7 +100,7 @@ fn kuberc(kubectl: &Path, commands: &[&str], host: &dyn Host) -> Finding {
         .filter_map(|entry| entry["command"].as_str().or_else(|| entry["name"].as_str()))
         .collect();
     let is_listed = |command: &str| {
-        // As kubectl looks: the name, or the path at which the PATH has it.
+        // kubectl accepts the name itself, or the path at which it finds the name on the PATH.
         let found = process::find(command, host).map(|path| path.display().to_string());
         listed.iter().any(|entry| *entry == command || found.as_deref() == Some(*entry))
     };
@@ -123,6 +123,7 @@ fn kuberc(kubectl: &Path, commands: &[&str], host: &dyn Host) -> Finding {
     }
 }
 
+/// Whether `command` is this program.
 fn is_our_name(command: &str) -> bool {
     Path::new(command).file_name().is_some_and(|name| NAMES.iter().any(|ours| name == *ours))
 }
@@ -131,11 +132,11 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     value[key].as_array().into_iter().flatten()
 }
 
-/// What a program prints as JSON.
+/// Runs a program and parses its output as JSON.
 fn json_of(program: &Path, args: &[&str]) -> Result<Value, String> {
-    let said = process::run(program, args).map_err(|error| error.to_string())?;
-    if !said.is_success {
-        return Err(printable(said.stderr.trim(), 300));
+    let output = process::run(program, args).map_err(|error| error.to_string())?;
+    if !output.is_success {
+        return Err(printable(output.stderr.trim(), 300));
     }
-    serde_json::from_str(&said.stdout).map_err(|error| error.to_string())
+    serde_json::from_str(&output.stdout).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! `kubectl`: a token for a Kubernetes client.
+//! `kubectl`: returns a token for a Kubernetes client.
 
 mod check;
 mod setup;
@@ -17,7 +17,7 @@ use crate::session::Session;
 use crate::subcommand::{Context, Subcommand};
 use wire::{EXEC_INFO, Request};
 
-/// The helper.
+/// The helper of kubectl.
 pub static HELPER: Helper = Helper {
     subcommand: Subcommand { name: "kubectl", program_names: &[], grammar, run, usage_error: Reply::from },
     refuse_others: Some(refuse_others),
@@ -32,7 +32,7 @@ fn grammar(command: Command) -> Command {
     )
 }
 
-/// Answers the client that set [`EXEC_INFO`].
+/// Prints the ExecCredential for the client that set [`EXEC_INFO`].
 fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let (choice, host) = (&context.choice, context.host);
     let info = host.var(EXEC_INFO);
@@ -44,18 +44,19 @@ fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
         preferred_validity: Duration::ZERO,
         min_validity: None,
         exclude: None,
-        // Without a request a person tries the command by hand, and may come back as often as they like.
+        // Without the variable a user runs the command by hand, and may repeat it without a rejected token.
         detect_rejection: info.is_some(),
     };
     Ok(Reply::of(request.answer(&Session::new(&profile, host).token(&want)?)))
 }
 
-/// Refuses every other subcommand where client-go started this process, directly or through a script.
+/// Refuses all other subcommands if client-go started this process, directly or through a script.
 ///
-/// client-go sets [`EXEC_INFO`] after the variables that a kubeconfig names, so a kubeconfig cannot take it away
-/// (`client-go/plugin/pkg/client/auth/exec/exec.go`). An empty value counts as well. The kubeconfig names the arguments, and
-/// kubectl's allow-list looks at the program alone: a list that allows this program must not thereby allow `exec`, which runs any
-/// program, or `login`, which changes the configuration.
+/// The kubeconfig chooses the arguments, and kubectl's allow-list checks the program only. A list that allows
+/// this program must not allow `exec`, which runs any program, or `login`, which changes the configuration.
+///
+/// client-go sets [`EXEC_INFO`] after the variables of the kubeconfig, so a kubeconfig cannot remove it
+/// (`client-go/plugin/pkg/client/auth/exec/exec.go`). An empty value counts as set.
 fn refuse_others(host: &dyn Host) -> Option<Error> {
     host.var_os(EXEC_INFO)?;
     Some(Error::new(

@@ -1,5 +1,6 @@
-//! kubectl: a user of the kubeconfig that calls us, the context that uses it, and the list of programs that kubectl may
-//! call, where there is one (KEP-3104).
+//! Setup of kubectl: a user in the kubeconfig that calls this program, and a context with this user.
+//!
+//! If the kuberc lists the programs that kubectl may run (KEP-3104), setup adds this program to the list.
 
 use std::path::Path;
 
@@ -10,26 +11,26 @@ use crate::helpers::plan::{Action, Plan, SetupContext};
 use crate::os::process;
 use crate::subcommand::PROGRAM;
 
-/// What the user is called in the kubeconfig.
+/// Name of the user in the kubeconfig.
 const USER: &str = "runai-credential";
 
-pub(super) fn plan(scene: &SetupContext<'_>) -> Result<Plan> {
-    let kubectl = scene.find_tool("kubectl")?;
-    scene.program()?;
-    let profile = scene.profile()?;
+pub(super) fn plan(context: &SetupContext<'_>) -> Result<Plan> {
+    let kubectl = context.find_tool("kubectl")?;
+    context.program()?;
+    let profile = context.profile()?;
     let view = view(&kubectl)?;
-    let context = context(scene, &view)?;
-    let named = scene.choice.profile.as_deref();
+    let kubeconfig_context = find_context(context, &view)?;
+    let named = context.choice.profile.as_deref();
     let user = named.map_or_else(|| USER.to_owned(), |name| format!("{USER}-{name}"));
 
     let flags =
-        process::run(&kubectl, ["config", "set-credentials", "--help"]).map(|said| said.stdout).unwrap_or_default();
-    // v1 wants interactiveMode, which an older set-credentials cannot write; v1beta1 does without.
+        process::run(&kubectl, ["config", "set-credentials", "--help"]).map(|output| output.stdout).unwrap_or_default();
+    // v1 requires interactiveMode, which an older `config set-credentials` cannot write. v1beta1 works without it.
     let has_mode = flags.contains("--exec-interactive-mode");
     let version = if has_mode { "v1" } else { "v1beta1" };
     let mut args: Vec<&str> = Vec::new();
     args.extend(named.iter().flat_map(|name| ["--profile", name]));
-    let config = scene.choice.config.as_ref().map(|path| path.display().to_string());
+    let config = context.choice.config.as_ref().map(|path| path.display().to_string());
     args.extend(config.iter().flat_map(|path| ["--config", path]));
     args.push("kubectl");
     let mut set = words(&["config", "set-credentials", &user]);
@@ -55,59 +56,59 @@ pub(super) fn plan(scene: &SetupContext<'_>) -> Result<Plan> {
         }
     }
 
-    let was = entry(&view, "users", &user).map(|entry| entry["user"].clone());
-    let is_so = was.as_ref().is_some_and(|was| {
-        exec.as_object().into_iter().flatten().all(|(key, value)| was["exec"].get(key) == Some(value))
-            && was.as_object().is_some_and(|was| was.len() == 1)
+    let existing = entry(&view, "users", &user).map(|entry| entry["user"].clone());
+    let is_up_to_date = existing.as_ref().is_some_and(|existing| {
+        exec.as_object().into_iter().flatten().all(|(key, value)| existing["exec"].get(key) == Some(value))
+            && existing.as_object().is_some_and(|existing| existing.len() == 1)
     });
-    if !is_so {
-        if was.is_some() {
-            // What else it says, such as a token, would come before our answer.
+    if !is_up_to_date {
+        if existing.is_some() {
+            // Other keys of the user, such as a token, would take precedence over the exec entry.
             plan.actions.push(Action::Run(kubectl.clone(), words(&["config", "delete-user", &user])));
         }
         plan.actions.push(Action::Run(kubectl.clone(), set));
     }
-    let before = entry(&view, "contexts", &context).and_then(|entry| entry["context"]["user"].as_str());
+    let before = entry(&view, "contexts", &kubeconfig_context).and_then(|entry| entry["context"]["user"].as_str());
     if before != Some(&user) {
-        let use_it = words(&["config", "set-context", &context, &format!("--user={user}")]);
-        plan.actions.push(Action::Run(kubectl.clone(), use_it));
+        let set_context = words(&["config", "set-context", &kubeconfig_context, &format!("--user={user}")]);
+        plan.actions.push(Action::Run(kubectl.clone(), set_context));
     }
-    let mut contexts = scene.remembered("contexts").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut contexts = context.remembered("contexts").and_then(Value::as_object).cloned().unwrap_or_default();
     if before != Some(&user) {
-        contexts.entry(context).or_insert_with(|| json!(before));
+        contexts.entry(kubeconfig_context).or_insert_with(|| json!(before));
     }
-    let mut users = scene.remembered("users").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut users = context.remembered("users").and_then(Value::as_array).cloned().unwrap_or_default();
     if !users.contains(&json!(user)) {
         users.push(json!(user));
     }
     let allow = allow(&kubectl, &mut plan);
-    let kuberc = scene.remembered("kuberc").cloned().or(allow);
+    let kuberc = context.remembered("kuberc").cloned().or(allow);
     plan.memory = Some(json!({ "users": users, "contexts": contexts, "kuberc": kuberc }));
     Ok(plan)
 }
 
-pub(super) fn undo(scene: &SetupContext<'_>) -> Result<Plan> {
-    let kubectl = scene.find_tool("kubectl")?;
+pub(super) fn undo(context: &SetupContext<'_>) -> Result<Plan> {
+    let kubectl = context.find_tool("kubectl")?;
     let view = view(&kubectl)?;
     let mut plan = Plan::default();
     let is_ours = |name: Option<&str>| {
-        let users = scene.remembered("users").and_then(Value::as_array).into_iter().flatten();
+        let users = context.remembered("users").and_then(Value::as_array).into_iter().flatten();
         name.is_some_and(|name| users.filter_map(Value::as_str).any(|ours| ours == name))
     };
-    let contexts = scene.remembered("contexts").and_then(Value::as_object);
-    for (context, before) in contexts.into_iter().flatten() {
-        // Whoever gave it another user meanwhile wants that one.
-        if is_ours(entry(&view, "contexts", context).and_then(|entry| entry["context"]["user"].as_str())) {
+    let contexts = context.remembered("contexts").and_then(Value::as_object);
+    for (kubeconfig_context, before) in contexts.into_iter().flatten() {
+        // A context that got another user since the setup keeps that user.
+        if is_ours(entry(&view, "contexts", kubeconfig_context).and_then(|entry| entry["context"]["user"].as_str())) {
             let user = before.as_str().unwrap_or_default();
-            let restore = words(&["config", "set-context", context, &format!("--user={user}")]);
+            let restore = words(&["config", "set-context", kubeconfig_context, &format!("--user={user}")]);
             plan.actions.push(Action::Run(kubectl.clone(), restore));
         }
     }
-    let users = scene.remembered("users").and_then(Value::as_array).into_iter().flatten();
+    let users = context.remembered("users").and_then(Value::as_array).into_iter().flatten();
     for user in users.filter_map(Value::as_str).filter(|user| entry(&view, "users", user).is_some()) {
         plan.actions.push(Action::Run(kubectl.clone(), words(&["config", "delete-user", user])));
     }
-    if let Some(before) = scene.remembered("kuberc").and_then(Value::as_array) {
+    if let Some(before) = context.remembered("kuberc").and_then(Value::as_array) {
         let now = kuberc(&kubectl).map(|kuberc| entries(&kuberc)).unwrap_or_default();
         let before: Vec<String> = before.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         if now.len() == before.len() + 1 && before.iter().all(|entry| now.contains(entry)) {
@@ -119,23 +120,25 @@ pub(super) fn undo(scene: &SetupContext<'_>) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Puts us on the allow-list of the kuberc, if there is one that lacks us; the list as it was.
+/// Adds this program to the allow-list of the kuberc. Returns the list from before.
+///
+/// Returns `None` if there is no allow-list, if the program is on it, or if this kubectl cannot change it.
 fn allow(kubectl: &Path, plan: &mut Plan) -> Option<Value> {
     let kuberc = kuberc(kubectl)?;
     let policy = kuberc["credentialPluginPolicy"].as_str().unwrap_or_default();
     let before = entries(&kuberc);
     if policy == "DenyAll" {
         plan.remarks.push(
-            "your kuberc has credentialPluginPolicy: DenyAll, so kubectl runs no plugin; that was somebody's decision and stays"
+            "your kuberc has credentialPluginPolicy: DenyAll, so kubectl runs no plugin; setup does not change this policy"
                 .to_owned(),
         );
     }
     if policy != "Allowlist" || before.iter().any(|entry| entry.ends_with(&format!("={PROGRAM}"))) {
         return None;
     }
-    let help = process::run(kubectl, ["kuberc", "set", "--help"]).map(|said| said.stdout).unwrap_or_default();
+    let help = process::run(kubectl, ["kuberc", "set", "--help"]).map(|output| output.stdout).unwrap_or_default();
     if !help.contains("--allowlist-entry") {
-        // kubectl 1.35 knows the key name alone, later ones command as well; all take an entry with both.
+        // kubectl 1.35 knows only the key `name`; later versions know `command` as well. All accept both at once.
         plan.remarks.push(format!(
             "your kuberc has an allow-list that lacks us, and this kubectl cannot change it: add to credentialPluginAllowlist \
              \"- {{command: {PROGRAM}, name: {PROGRAM}}}\""
@@ -148,14 +151,14 @@ fn allow(kubectl: &Path, plan: &mut Plan) -> Option<Value> {
     Some(json!(before))
 }
 
-/// The command that makes this the allow-list; it replaces the whole.
+/// Returns the arguments of kubectl that replace the whole allow-list with `entries`.
 fn set_list(entries: &[String]) -> Vec<String> {
     let mut set = words(&["kuberc", "set", "--section", "credentialplugin", "--policy", "Allowlist"]);
     set.extend(entries.iter().flat_map(|entry| ["--allowlist-entry".to_owned(), entry.clone()]));
     set
 }
 
-/// The entries of an allow-list, as the command takes them.
+/// Returns the entries of the allow-list, in the form that [`set_list`] needs.
 fn entries(kuberc: &Value) -> Vec<String> {
     let list = kuberc["credentialPluginAllowlist"].as_array().into_iter().flatten();
     list.filter_map(|entry| entry["command"].as_str().or_else(|| entry["name"].as_str()))
@@ -164,8 +167,8 @@ fn entries(kuberc: &Value) -> Vec<String> {
 }
 
 fn kuberc(kubectl: &Path) -> Option<Value> {
-    let said = process::run(kubectl, ["kuberc", "view", "-o", "json"]).ok().filter(|said| said.is_success)?;
-    serde_json::from_str(&said.stdout).ok()
+    let output = process::run(kubectl, ["kuberc", "view", "-o", "json"]).ok().filter(|output| output.is_success)?;
+    serde_json::from_str(&output.stdout).ok()
 }
 
 fn view(kubectl: &Path) -> Result<Value> {
@@ -173,34 +176,34 @@ fn view(kubectl: &Path) -> Result<Value> {
         let what = format!("the kubeconfig cannot be read: {}", printable(why, 300));
         Error::config(what, "correct it (kubectl config view)")
     };
-    let said = process::run(kubectl, ["config", "view", "-o", "json"]).map_err(|error| failed(&error.to_string()))?;
-    if !said.is_success {
-        return Err(failed(said.stderr.trim()));
+    let output = process::run(kubectl, ["config", "view", "-o", "json"]).map_err(|error| failed(&error.to_string()))?;
+    if !output.is_success {
+        return Err(failed(output.stderr.trim()));
     }
-    serde_json::from_str(&said.stdout).map_err(|error| failed(&error.to_string()))
+    serde_json::from_str(&output.stdout).map_err(|error| failed(&error.to_string()))
 }
 
-/// The context that is to use us.
-fn context(scene: &SetupContext<'_>, view: &Value) -> Result<String> {
+/// Returns the name of the context to change: `--context`, else the current context.
+fn find_context(context: &SetupContext<'_>, view: &Value) -> Result<String> {
     let contexts: Vec<&str> =
         view["contexts"].as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str()).collect();
     let current = view["current-context"].as_str().filter(|name| !name.is_empty());
-    let Some(context) = scene.kubeconfig_context.or(current) else {
+    let Some(kubeconfig_context) = context.kubeconfig_context.or(current) else {
         return Err(Error::config(
             "the kubeconfig has no current context",
             format!("name one with --context; there are: {}", contexts.join(", ")),
         ));
     };
-    if !contexts.contains(&context) {
+    if !contexts.contains(&kubeconfig_context) {
         return Err(Error::config(
-            format!("the kubeconfig has no context {context:?}"),
+            format!("the kubeconfig has no context {kubeconfig_context:?}"),
             format!(
                 "there are: {}; Run:ai's user interface gives you a kubeconfig for your cluster",
                 contexts.join(", ")
             ),
         ));
     }
-    Ok(context.to_owned())
+    Ok(kubeconfig_context.to_owned())
 }
 
 fn entry<'a>(view: &'a Value, of: &str, name: &str) -> Option<&'a Value> {

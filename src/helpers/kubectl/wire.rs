@@ -1,7 +1,9 @@
-//! ExecCredential of `client.authentication.k8s.io`, `v1` and `v1beta1`: what kubectl, helm and every client-go program
-//! runs as `users[].user.exec` of a kubeconfig.
+//! The protocol ExecCredential of `client.authentication.k8s.io`, in the versions `v1` and `v1beta1`.
 //!
-//! The request comes in the variable `KUBERNETES_EXEC_INFO`; standard input belongs to the user and is never read.
+//! kubectl, helm and every client-go program run the command in `users[].user.exec` of a kubeconfig. The
+//! request comes in the variable `KUBERNETES_EXEC_INFO`. Standard input belongs to the user and is never
+//! read.
+//!
 //! Source: kubernetes/client-go, `plugin/pkg/client/auth/exec/exec.go`.
 
 use std::borrow::Cow;
@@ -11,19 +13,19 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, printable};
 use crate::token::{LiveToken, rfc3339};
 
-/// The variable that carries the request.
+/// The variable that holds the request.
 pub const EXEC_INFO: &str = "KUBERNETES_EXEC_INFO";
 
 const VERSIONS: [&str; 2] = ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
 
-/// What the client asks.
+/// The request of the client.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The version to answer in; the client refuses any other than the one its kubeconfig names.
+    /// The version of the answer. The client accepts only the version that its kubeconfig names.
     api_version: &'static str,
-    /// URL of the API server, if the kubeconfig says `provideClusterInfo: true`.
+    /// URL of the API server, if the kubeconfig has `provideClusterInfo: true`.
     pub server: Option<String>,
-    /// What in the request makes it uncertain that the client will reach that server and no other, in words.
+    /// The kubeconfig key, if any, with which the client may reach another server than `server`.
     pub detour: Option<&'static str>,
 }
 
@@ -67,33 +69,35 @@ impl Cluster {
 }
 
 impl Request {
-    /// Reads the value of [`EXEC_INFO`]; without one, as when somebody tries the command by hand, it is a `v1` request.
+    /// Parses the value of [`EXEC_INFO`].
+    ///
+    /// Without the variable the request is for `v1`: a user runs the command by hand.
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config): the kubeconfig asks for something else.
+    /// [`Kind::Config`](crate::error::Kind::Config) if the value is not an ExecCredential of a known version.
     pub fn read(info: Option<&str>) -> Result<Request> {
         let Some(info) = info else {
             return Ok(Request { api_version: VERSIONS[0], server: None, detour: None });
         };
-        let other = |why: &str| {
+        let refuse = |why: &str| {
             let hint = "let kubectl start this command; it sets the variable itself";
             Error::config(format!("{EXEC_INFO} is not an ExecCredential: {why}"), hint)
         };
-        // An object only: the derived parser would take a list of values in order as well.
+        // The protocol sends an object. serde's derived parser would accept an array of the values, too.
         if !info.trim_ascii_start().starts_with('{') {
-            return Err(other("it is no JSON object"));
+            return Err(refuse("it is no JSON object"));
         }
-        let info: ExecInfo<'_> = serde_json::from_str(info).map_err(|error| other(&error.to_string()))?;
+        let info: ExecInfo<'_> = serde_json::from_str(info).map_err(|error| refuse(&error.to_string()))?;
         if let Some(kind) = info.kind.filter(|kind| kind != "ExecCredential") {
-            return Err(other(&format!("its kind is {kind:?}")));
+            return Err(refuse(&format!("its kind is {kind:?}")));
         }
-        let asked = info.api_version.unwrap_or_default();
-        let asked = asked.as_ref();
-        let api_version = VERSIONS.into_iter().find(|known| *known == asked).ok_or_else(|| {
+        let requested = info.api_version.unwrap_or_default();
+        let requested = requested.as_ref();
+        let api_version = VERSIONS.into_iter().find(|known| *known == requested).ok_or_else(|| {
             Error::config(
                 format!(
                     "the kubeconfig asks for apiVersion {:?}, which this command does not speak",
-                    printable(asked, 80)
+                    printable(requested, 80)
                 ),
                 format!("set apiVersion of the exec entry to {} (or {})", VERSIONS[0], VERSIONS[1]),
             )
@@ -103,15 +107,17 @@ impl Request {
         Ok(Request { api_version, server: cluster.and_then(|cluster| cluster.server), detour })
     }
 
-    /// The answer with a token, one JSON object and a newline. A token of unknown lifetime goes without a time; the client
-    /// then keeps it until the server refuses it.
+    /// Returns the answer with the token: one JSON object and a newline.
+    ///
+    /// For a token of unknown lifetime the answer has no `expirationTimestamp`. The client then keeps the
+    /// token until the server rejects it.
     pub fn answer(&self, held: &LiveToken) -> Vec<u8> {
         let answer = Answer {
             kind: "ExecCredential",
             api_version: self.api_version,
             status: Status { token: held.token.expose(), expiration_timestamp: held.advertised_expiry().map(rfc3339) },
         };
-        // Texts and options of texts: this cannot fail.
+        // Serialising strings and optional strings cannot fail.
         let mut bytes = serde_json::to_vec(&answer).unwrap_or_default();
         bytes.push(b'\n');
         bytes
@@ -150,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_asked_for_is_answered() {
+    fn answer_has_the_requested_api_version() {
         let ask = |info: Option<String>| {
             Request::read(info.as_deref()).map(|request| String::from_utf8(request.answer(&held(Some(3600)))).unwrap())
         };
@@ -172,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_unknown_lifetime_goes_without_a_time() {
+    fn token_without_lifetime_has_no_expiration() {
         let answer = String::from_utf8(Request::read(None).unwrap().answer(&held(None))).unwrap();
         assert!(answer.ends_with("\"status\":{\"token\":\"t0k.en\"}}\n"), "{answer}");
     }
 
     #[test]
-    fn the_cluster_is_read() {
+    fn request_yields_server_and_detour() {
         let request = |cluster: &str| {
             Request::read(Some(&format!(
                 "{{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"spec\":{{\"cluster\":{cluster},\"interactive\":true}}}}"
@@ -205,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_exec_credential_is_refused() {
+    fn request_of_other_kind_is_refused() {
         for info in
             ["", "{", "[]", "null", "7", "{}", r#"{"kind":"Pod","apiVersion":"client.authentication.k8s.io/v1"}"#]
         {
@@ -222,9 +228,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
-        /// Whatever the variable holds, there is an answer in one of the two versions, or an error in one line.
+        /// Any value of the variable yields an answer in one of the two versions, or an error in one line.
         #[test]
-        fn a_damaged_request_is_answered_or_refused_in_words(info in crate::mutation::mutated(SEEDS)) {
+        fn request_damaged_yields_answer_or_error(info in crate::mutation::mutated(SEEDS)) {
             match Request::read(Some(&String::from_utf8_lossy(&info))) {
                 Ok(request) => prop_assert!(VERSIONS.contains(&request.api_version)),
                 Err(error) => prop_assert!(!error.what.chars().chain(error.hint.chars()).any(char::is_control)),

@@ -234,6 +234,12 @@ fn doctor_names_each_tool_fault() {
 
     home.write(".docker/config.json", r#"{"credHelpers": {"foreign.example": "runai"}}"#, 0o600);
     names(doctor(&home).code(6), "failed", &[("docker", "add \"https://foreign.example\" to hosts")]);
+    // docker writes a host of this machine without a scheme, and also tries it without TLS.
+    let mut config: Value = serde_json::from_slice(&std::fs::read(home.config_file()).expect("read")).expect("JSON");
+    config["profiles"][PROFILE]["hosts"] = json!(["http://127.0.0.1:5000"]);
+    home.config(&config);
+    home.write(".docker/config.json", r#"{"credHelpers": {"127.0.0.1:5000": "runai"}}"#, 0o600);
+    names(doctor(&home).code(0).stdout_has("asks runai for 127.0.0.1:5000"), "failed", &[]);
     home.write(".docker/config.json", "{", 0o600);
     names(doctor(&home).code(3), "failed", &[("docker", "cannot be read")]);
 }

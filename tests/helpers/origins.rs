@@ -12,7 +12,7 @@ use support::git::gits;
 use support::*;
 
 fn cases() -> Value {
-    serde_json::from_str(include_str!("cases/origins.json")).expect("cases")
+    serde_json::from_str(include_str!("../cases/origins.json")).expect("cases")
 }
 
 /// Returns a home with a token in its cache, so that only the host decides.

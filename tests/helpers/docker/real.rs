@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use support::*;
 
-const README: &str = include_str!("../../integrations/docker/README.md");
-const CONFIG: &str = include_str!("../../integrations/docker/config.json");
+const README: &str = include_str!("../../../integrations/docker/README.md");
+const CONFIG: &str = include_str!("../../../integrations/docker/config.json");
 
 /// The part of the file that users replace.
 const REGISTRY: &str = "registry.acme.example:5000";

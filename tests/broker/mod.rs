@@ -1,6 +1,8 @@
 //! Tests of the module `broker` with whole processes: they share one fetch or one failure, and a process that dies
 //! loses nothing.
 
+mod refresh;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -11,8 +11,8 @@ use serde_json::json;
 use support::git::{gits, identity};
 use support::*;
 
-const README: &str = include_str!("../../integrations/git/README.md");
-const GITCONFIG: &str = include_str!("../../integrations/git/gitconfig");
+const README: &str = include_str!("../../../integrations/git/README.md");
+const GITCONFIG: &str = include_str!("../../../integrations/git/gitconfig");
 
 /// The part of the file that users replace.
 const HOST: &str = "https://gitlab.acme.example";

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use support::*;
 
-const CASES: &str = include_str!("cases/terraform.json");
-const README: &str = include_str!("../integrations/terraform/README.md");
+const CASES: &str = include_str!("../cases/terraform.json");
+const README: &str = include_str!("../../integrations/terraform/README.md");
 
 /// Returns a home whose profile lists the hosts of the cases, with the program's name for Terraform.
 fn home(issuer: &Issuer) -> Home {

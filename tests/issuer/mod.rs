@@ -4,8 +4,7 @@
 
 mod apis;
 mod faults;
-mod proxies;
+mod real;
 mod refusals;
 mod retries;
 mod seed;
-mod tls;

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use support::*;
 
-const README: &str = include_str!("../../integrations/kubectl/README.md");
-const V1: &str = include_str!("../../integrations/kubectl/kubeconfig-v1.yaml");
-const V1BETA1: &str = include_str!("../../integrations/kubectl/kubeconfig-v1beta1.yaml");
-const PINNED: &str = include_str!("../../integrations/kubectl/kubeconfig-pinned.yaml");
-const KUBERC: &str = include_str!("../../integrations/kubectl/kuberc.yaml");
+const README: &str = include_str!("../../../integrations/kubectl/README.md");
+const V1: &str = include_str!("../../../integrations/kubectl/kubeconfig-v1.yaml");
+const V1BETA1: &str = include_str!("../../../integrations/kubectl/kubeconfig-v1beta1.yaml");
+const PINNED: &str = include_str!("../../../integrations/kubectl/kubeconfig-pinned.yaml");
+const KUBERC: &str = include_str!("../../../integrations/kubectl/kuberc.yaml");
 
 /// The parts of a kubeconfig that users replace.
 const SERVER: &str = "https://kube-api.example:6443 # replace";

@@ -279,7 +279,7 @@ fn signals_reach_program_and_nothing_remains() {
 #[test]
 fn signal_test_passes_with_ignored_signals() {
     let tests = std::env::current_exe().expect("the path of this process");
-    let script = "trap '' HUP INT QUIT; exec \"$0\" --exact exec::signals_reach_program_and_nothing_remains";
+    let script = "trap '' HUP INT QUIT; exec \"$0\" --exact commands::exec::signals_reach_program_and_nothing_remains";
     let output = Command::new("sh").args(["-c", script]).arg(tests).output().expect("run the tests");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains(" 1 passed"), "{said}");

@@ -1,6 +1,8 @@
 //! Tests of `docker` with requests in the protocol of docker's credential helpers. `integrations/docker.rs` tests real
 //! clients.
 
+mod real;
+
 use serde_json::json;
 
 use support::*;

@@ -1,0 +1,4 @@
+//! One HTTPS request: proxies and certificates.
+
+mod proxies;
+mod tls;
