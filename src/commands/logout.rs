@@ -2,7 +2,8 @@
 
 use clap::{ArgMatches, Command};
 
-use super::login::{is_shared, secret_file_beside_config};
+use super::login::is_shared;
+use super::secret_file;
 use crate::config::ConfigFile;
 use crate::error::{Error, Result};
 use crate::profile::Proof;
@@ -47,10 +48,15 @@ fn run(_: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
             report +=
                 if removed { "  secret: removed from the keyring\n" } else { "  secret: was not in the keyring\n" };
         }
-        Proof::Secret(Source::File(path), _) if *path == secret_file_beside_config(&file, &name) => {
-            match std::fs::remove_file(path) {
-                Ok(()) => report += &format!("  secret: removed {}\n", path.display()),
-                Err(error) => report += &format!("  secret: {} stays: {error}\n", path.display()),
+        Proof::Secret(Source::File(path), _) if *path == secret_file::path(&file, &name) => {
+            match secret_file::other_reader(path, &name, &file.profiles()?.0) {
+                Some(other) => {
+                    report += &format!("  secret: {} stays, profile {:?} reads it\n", path.display(), other.name);
+                }
+                None => match std::fs::remove_file(path) {
+                    Ok(()) => report += &format!("  secret: removed {}\n", path.display()),
+                    Err(error) => report += &format!("  secret: {} stays: {error}\n", path.display()),
+                },
             }
         }
         Proof::Secret(source, _) => report += &format!("  secret: stays where it is, in {source}\n"),

@@ -8,6 +8,7 @@ mod exec;
 mod login;
 mod logout;
 mod man;
+mod secret_file;
 mod setup;
 mod status;
 mod token;

@@ -286,6 +286,56 @@ fn login_refuses_existing_secret_file() {
     login(&home, &issuer, &["--store", "file"]).code(0);
 }
 
+/// A path has many spellings: through a linked folder, or through a link to the file.
+#[test]
+fn login_refuses_secret_file_read_through_links() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let folder = home.config_file().parent().expect("a folder").to_owned();
+    login(&home, &issuer, &["--store", "file"]).code(0);
+    let secret = folder.join("prod.secret");
+    let linked = home.path().join("linked");
+    std::os::unix::fs::symlink(&folder, &linked).expect("a link to the folder");
+    let good = config(&home);
+    for reader in
+        [json!({"client_secret": {"file": linked.join("prod.secret")}}), json!({"client_assertion": {"file": secret}})]
+    {
+        let mut changed = good.clone();
+        let mut other = json!({"token_url": "https://other.example/token", "client_id": "c"});
+        other.as_object_mut().expect("an object").extend(reader.as_object().expect("an object").clone());
+        changed["profiles"]["other"] = other;
+        home.config(&changed);
+        let outcome = login(&home, &issuer, &["--store", "file"]);
+        outcome.code(3).stderr_has("belongs to profile \"other\"");
+        let outcome = home.run(["logout", "--profile", "prod"]);
+        outcome.code(0).stdout_has("stays, profile \"other\" reads it");
+        assert!(secret.exists());
+    }
+    home.config(&good);
+    std::fs::rename(&secret, folder.join("kept")).expect("move it");
+    std::os::unix::fs::symlink(folder.join("kept"), &secret).expect("a link to the file");
+    login(&home, &issuer, &["--store", "file"]).code(3).stderr_has("is a link or no regular file");
+}
+
+/// The profile reads its file already; a `login` that cannot write the configuration puts the old secret back.
+#[test]
+fn failed_login_restores_the_old_secret() {
+    let (home, issuer) = (Home::new(), Issuer::start());
+    let padded = format!("{{\"$schema\": \"{}\", \"profiles\": {{}}}}", "x".repeat(600));
+    home.write(home.config_file(), padded, 0o600);
+    login(&home, &issuer, &["--store", "file"]).code(0);
+    let secret = home.config_file().with_file_name("prod.secret");
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("open it");
+    issuer.set_secret("another");
+    let mut command = home.tool("sh", ["-c", "ulimit -f 1; exec \"$@\"", "sh"]);
+    command.arg(env!("CARGO_BIN_EXE_runai-credential")).args(options(&home, &issuer)).args(["--store", "file"]);
+    command.stdin(std::process::Stdio::piped());
+    let mut running = support::Running::start(&mut command);
+    running.feed(b"another".to_vec());
+    running.finish().code(3).stderr_has("File too large");
+    assert_eq!(std::fs::read_to_string(&secret).expect("the secret"), format!("{CLIENT_SECRET}\n"));
+    assert_eq!(home.files()[secret.strip_prefix(home.path()).expect("below")], 0o600, "private, whatever it was");
+}
+
 /// `login` and `setup` leave no partial files under `ulimit -f`.
 ///
 /// SIGXFSZ ends a process that does not handle it. With a limit of one block (512 bytes) the program can write the

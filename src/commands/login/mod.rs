@@ -2,18 +2,18 @@
 
 mod questions;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
+use super::secret_file;
 use crate::config::ConfigFile;
 use crate::error::{Error, Kind, Result};
 use crate::host::{Deadline, Host};
 use crate::issuer;
-use crate::os::files;
 use crate::profile::{Api, Profile, Proof};
 use crate::reply::Reply;
 use crate::secret::{Secret, Source};
@@ -160,9 +160,9 @@ fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {
     let (profiles, default) = file.profiles()?;
     let name = choice.profile.clone().or_else(|| host.var("RUNAI_PROFILE")).or(default);
     let name = name.unwrap_or_else(|| NAME.to_owned());
-    let secret_path = secret_file_beside_config(&file, &name);
+    let secret_path = secret_file::path(&file, &name);
     if login.store == Store::File {
-        check_secret_file(&secret_path, &name, &profiles)?;
+        secret_file::check(&secret_path, &name, &profiles)?;
     }
     let before = profiles.into_iter().find(|profile| profile.name == name);
 
@@ -271,33 +271,33 @@ fn save(
 ) -> Result<()> {
     let entry = profile.keyring_entry(host);
     let had_entry = before.is_some_and(|before| is_in_keyring(before) && before.keyring_entry(host) == entry);
-    let mut new_file = None;
-    match (store, secret_file(profile)) {
+    let mut written = None;
+    match (store, secret_file::of(profile)) {
         (Store::File, Some(path)) => {
-            let is_own = before.and_then(secret_file) == Some(path);
-            let write = if is_own { files::replace } else { files::create };
-            write(path, format!("{}\n", secret.expose()).as_bytes(), 0o600).map_err(|error| {
+            let is_own = before.and_then(secret_file::of) == Some(path);
+            let previous = secret_file::write(path, secret, is_own).map_err(|error| {
                 Error::config(
                     format!("the secret cannot be written to {}: {error}", path.display()),
                     "see who owns the folder, and whether the disk is full",
                 )
             })?;
-            new_file = Some(path).filter(|_| !is_own);
+            written = Some((path, previous));
         }
         _ => entry.store(secret.expose(), host)?,
     }
-    file.save().inspect_err(|_| {
+    if let Err(error) = file.save() {
         // Another profile may read the same entry.
         if store == Store::Keyring && !had_entry && !is_shared(file, profile, host).unwrap_or(true) {
             let _ = entry.remove(host);
         }
-        if let Some(path) = new_file {
-            let _ = std::fs::remove_file(path);
+        if let Some((path, previous)) = written {
+            secret_file::restore(path, previous);
         }
-    })?;
+        return Err(error);
+    }
     // The profile no longer needs the secret in its former place.
     let file_before = before
-        .and_then(|before| secret_file(before).filter(|path| **path == secret_file_beside_config(file, &before.name)));
+        .and_then(|before| secret_file::of(before).filter(|path| **path == secret_file::path(file, &before.name)));
     if let Some(path) = file_before.filter(|_| store == Store::Keyring) {
         let _ = std::fs::remove_file(path);
     }
@@ -305,40 +305,6 @@ fn save(
         && !is_shared(file, before, host)?
     {
         let _ = before.keyring_entry(host).remove(host);
-    }
-    Ok(())
-}
-
-/// Returns the file for the secret with `--store file`. `login` and `logout` remove no other file.
-pub(super) fn secret_file_beside_config(file: &ConfigFile, profile: &str) -> PathBuf {
-    file.path().with_file_name(format!("{}.secret", profile.replace('/', "_")))
-}
-
-/// Returns the file that a profile reads its secret from.
-fn secret_file(profile: &Profile) -> Option<&PathBuf> {
-    match &profile.proof {
-        Proof::Secret(Source::File(path), _) => Some(path),
-        _ => None,
-    }
-}
-
-/// Checks that `--store file` may write `path`: there is no file, or only this profile reads it.
-///
-/// Two profile names may yield one path (`a/b` and `a_b`). Then the other profile would send the new secret
-/// to its own endpoint. The user may also have put a file there by hand.
-fn check_secret_file(path: &Path, name: &str, profiles: &[Profile]) -> Result<()> {
-    let readers = || profiles.iter().filter(|profile| secret_file(profile).is_some_and(|file| file == path));
-    if let Some(other) = readers().find(|profile| profile.name != name) {
-        return Err(Error::config(
-            format!("the secret file {} belongs to profile {:?}", path.display(), other.name),
-            "give this profile another name, or keep its secret in the keyring",
-        ));
-    }
-    if readers().next().is_none() && path.symlink_metadata().is_ok() {
-        return Err(Error::config(
-            format!("the secret file {} is there already, and profile {name:?} does not read it", path.display()),
-            "move that file away, or give the profile another name with --profile",
-        ));
     }
     Ok(())
 }

@@ -82,13 +82,38 @@ fn contents(mut file: File, meta: &Metadata, max: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// The error of the system. The file is then unchanged.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    harden::survive_size_limit();
     // Dotfile managers put links in place of configuration files. The link stays, and its target is replaced.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = unix::make_parent(&path)?;
+    let mode = unix::mode_of(&path).unwrap_or(mode);
+    replace_with_mode(&path, bytes, mode)
+}
+
+/// Replaces a file with a secret by rename, or creates it: private afterwards, whatever it was before. A link is replaced and not
+/// followed.
+///
+/// # Errors
+/// The error of the system. The file is then unchanged.
+pub fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with_mode(path, bytes, 0o600)
+}
+
+fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    harden::survive_size_limit();
+    let folder = unix::make_parent(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}.new", std::process::id()));
-    unix::replace(&path, &temporary, bytes, mode)
+    unix::replace(path, &temporary, bytes, mode)
+}
+
+/// Whether two paths lead to the same file, through whatever links and spellings. The file itself may be missing.
+pub fn lead_to_same_file(one: &Path, other: &Path) -> bool {
+    let end = |path: &Path| {
+        std::fs::canonicalize(path).ok().or_else(|| {
+            let folder = std::fs::canonicalize(path.parent()?).ok()?;
+            Some(folder.join(path.file_name()?))
+        })
+    };
+    one == other || end(one).is_some_and(|path| Some(path) == end(other))
 }
 
 /// Creates a file with `mode`. Fails if the name exists.
@@ -200,5 +225,31 @@ mod tests {
         replace(&path, b"whole", 0o600).expect("replaced");
         assert_eq!(std::fs::read(&path).expect("the file"), b"whole");
         assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1);
+    }
+
+    #[test]
+    fn secret_file_is_private_whatever_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        create(&path, b"one", 0o644).expect("a file");
+        replace_secret(&path, b"two").expect("replaced");
+        assert_eq!(read(&path, Trust::Private, 100).expect("private"), b"two");
+    }
+
+    #[test]
+    fn paths_through_links_lead_to_same_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, link, linked) =
+            (folder.path().join("file"), folder.path().join("link"), folder.path().join("linked"));
+        std::os::unix::fs::symlink(folder.path(), &linked).expect("a link to the folder");
+        assert!(lead_to_same_file(&path, &linked.join("file")), "a file that is missing");
+        create(&path, b"one", 0o600).expect("a file");
+        std::os::unix::fs::symlink(&path, &link).expect("a link to the file");
+        for same in
+            [&link, &linked.join("file"), &linked.join("../").join(folder.path().file_name().unwrap()).join("file")]
+        {
+            assert!(lead_to_same_file(&path, same), "{}", same.display());
+        }
+        assert!(!lead_to_same_file(&path, &folder.path().join("other")));
     }
 }

@@ -103,9 +103,13 @@ pub fn create_empty(path: &Path, mode: u32) -> io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
-/// Writes `temporary` and renames it to `path`. An existing file keeps its mode; a new one gets `mode`.
+/// Returns the mode of a file that exists.
+pub fn mode_of(path: &Path) -> Option<u32> {
+    std::fs::metadata(path).ok().map(|meta| meta.mode() & 0o7777)
+}
+
+/// Writes `temporary` with exactly `mode`, and renames it to `path`.
 pub fn replace(path: &Path, temporary: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mode = std::fs::metadata(path).map_or(mode, |meta| meta.mode() & 0o7777);
     let open = || File::options().write(true).create_new(true).mode(0o600).open(temporary);
     let mut file = open().or_else(|error| {
         // A process that was killed had the same process id. In a container every process may have id 1.
