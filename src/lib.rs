@@ -13,6 +13,9 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "the readers of this page work on the crate")]
 
+#[macro_use]
+mod names;
+
 mod broker;
 mod cache;
 mod cli;

@@ -36,27 +36,9 @@ pub enum Api {
     Oauth2,
 }
 
+names!(Api { Keycloak: "keycloak", V2: "v2", V1: "v1", AppToken: "app-token", Oauth2: "oauth2" });
+
 impl Api {
-    /// The names in the configuration and in options.
-    pub const NAMES: [&'static str; 5] = ["keycloak", "v2", "v1", "app-token", "oauth2"];
-
-    /// Returns the API called `name`.
-    pub fn named(name: &str) -> Option<Api> {
-        Some(match name {
-            "keycloak" => Api::Keycloak,
-            "v2" => Api::V2,
-            "v1" => Api::V1,
-            "app-token" => Api::AppToken,
-            "oauth2" => Api::Oauth2,
-            _ => return None,
-        })
-    }
-
-    /// Returns the name of the API.
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-
     /// Whether the request is a form of RFC 6749.
     ///
     /// Client authentication and scopes are defined for such a form only.
@@ -75,23 +57,7 @@ pub enum ClientAuth {
     Basic,
 }
 
-impl ClientAuth {
-    /// The names in the configuration.
-    pub const NAMES: [&'static str; 2] = ["post", "basic"];
-
-    fn named(name: &str) -> Option<ClientAuth> {
-        match name {
-            "post" => Some(ClientAuth::Post),
-            "basic" => Some(ClientAuth::Basic),
-            _ => None,
-        }
-    }
-
-    /// Returns the name of the method.
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-}
+names!(ClientAuth { Post: "post", Basic: "basic" });
 
 /// The proof by which the client authenticates.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -92,21 +92,11 @@ pub enum Bearer {
     IdToken,
 }
 
-impl Bearer {
-    /// The names in the configuration, in options and in server answers.
-    pub const NAMES: [&'static str; 2] = ["access_token", "id_token"];
+names!(Bearer { AccessToken: "access_token", IdToken: "id_token" });
 
+impl Bearer {
     /// All kinds.
     pub const ALL: [Bearer; 2] = [Bearer::AccessToken, Bearer::IdToken];
-
-    /// Returns the kind called `name`.
-    pub fn named(name: &str) -> Option<Bearer> {
-        match name {
-            "access_token" => Some(Bearer::AccessToken),
-            "id_token" => Some(Bearer::IdToken),
-            _ => None,
-        }
-    }
 }
 
 /// One token of a [`Grant`].

@@ -69,19 +69,7 @@ enum Format {
     Json,
 }
 
-impl Format {
-    /// The names on the command line.
-    const NAMES: [&'static str; 2] = ["table", "json"];
-
-    /// Returns the format called `name`.
-    fn named(name: &str) -> Option<Format> {
-        match name {
-            "table" => Some(Format::Table),
-            "json" => Some(Format::Json),
-            _ => None,
-        }
-    }
-}
+names!(Format { Table: "table", Json: "json" });
 
 /// Prints the state of all profiles.
 fn run(matches: &ArgMatches, context: &Context<'_>) -> Result<Reply> {

@@ -117,23 +117,14 @@ enum Format {
     GithubActions,
 }
 
-impl Format {
-    /// The names on the command line.
-    const NAMES: [&'static str; 6] = ["plain", "json", "header", "curl", "env", "github-actions"];
-
-    /// Returns the format called `name`.
-    fn named(name: &str) -> Option<Format> {
-        match name {
-            "plain" => Some(Format::Plain),
-            "json" => Some(Format::Json),
-            "header" => Some(Format::Header),
-            "curl" => Some(Format::Curl),
-            "env" => Some(Format::Env),
-            "github-actions" => Some(Format::GithubActions),
-            _ => None,
-        }
-    }
-}
+names!(Format {
+    Plain: "plain",
+    Json: "json",
+    Header: "header",
+    Curl: "curl",
+    Env: "env",
+    GithubActions: "github-actions"
+});
 
 /// Preferred remaining validity if the script requires none: one minute for its work, and the margin of 10 s.
 const SCRIPT_VALIDITY: Duration = Duration::from_secs(70);
@@ -297,10 +288,5 @@ mod tests {
         assert_eq!(of("token --rejected-stdin --refresh"), None);
         let ten_minutes = Some(Duration::from_secs(600));
         assert_eq!(of("token -n --min-validity 10m --format=header"), token(Format::Header, false, None, ten_minutes));
-    }
-
-    #[test]
-    fn every_format_name_is_known() {
-        assert!(Format::NAMES.iter().all(|name| Format::named(name).is_some()));
     }
 }

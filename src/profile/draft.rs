@@ -404,15 +404,6 @@ mod tests {
     }
 
     #[test]
-    fn every_choice_name_is_known() {
-        for name in Api::NAMES {
-            assert_eq!(Api::named(name).map(Api::name), Some(name));
-        }
-        assert!(Bearer::NAMES.iter().all(|name| Bearer::named(name).is_some()));
-        assert!(ClientAuth::NAMES.iter().all(|name| ClientAuth::named(name).is_some()));
-    }
-
-    #[test]
     fn endpoint_follows_from_the_api() {
         let endpoint = |keys: &[(&'static str, &'static str)]| {
             let mut draft = Draft::default();

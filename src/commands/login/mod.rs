@@ -128,19 +128,7 @@ enum Store {
     File,
 }
 
-impl Store {
-    /// The names on the command line.
-    const NAMES: [&'static str; 2] = ["keyring", "file"];
-
-    /// Returns the place called `name`.
-    fn named(name: &str) -> Option<Store> {
-        match name {
-            "keyring" => Some(Store::Keyring),
-            "file" => Some(Store::File),
-            _ => None,
-        }
-    }
-}
+names!(Store { Keyring: "keyring", File: "file" });
 
 /// Name of the profile if neither the user nor the configuration names one.
 const NAME: &str = "default";
