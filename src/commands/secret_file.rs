@@ -66,7 +66,7 @@ pub fn check(path: &Path, name: &str, profiles: &[Profile]) -> Result<()> {
     Ok(())
 }
 
-/// What was at the path before [`write`].
+/// What was at the path before [`write()`].
 pub struct Previous(Option<Vec<u8>>);
 
 /// Writes the secret to a file that only this user may read. `is_own`: the profile reads this file already, so it is replaced; else the
@@ -83,7 +83,7 @@ pub fn write(path: &Path, secret: &Secret, is_own: bool) -> io::Result<Previous>
     files::replace_secret(path, text.as_bytes()).map(|()| previous)
 }
 
-/// Restores what was at the path before [`write`], as far as that is possible.
+/// Restores what was at the path before [`write()`], as far as that is possible.
 pub fn restore(path: &Path, previous: Previous) {
     let _ = match previous.0 {
         Some(bytes) => files::replace_secret(path, &bytes),
